@@ -21,7 +21,7 @@ from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.peer import Peer, PeerGone
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.service import ReplyCutShort, Service, Talk
-from daemons.serving.conversation.steps import Wait
+from daemons.serving.conversation.steps import StartTLS, SwitchFraming, Wait
 from daemons.settings.values import (
     COUNT,
     DURATION,
@@ -62,7 +62,9 @@ __all__ = [
     "Reply",
     "ReplyCutShort",
     "Service",
+    "StartTLS",
     "Stream",
+    "SwitchFraming",
     "Talk",
     "Until",
     "Wait",

@@ -19,11 +19,21 @@ from daemons.cli import make_cert
 PEM = serialization.Encoding.PEM
 DAY = datetime.timedelta(days=1)
 
+#: Subject of the certificate ``knight``: it has every character that must be escaped.
+KNIGHT = x509.Name(
+    [
+        x509.NameAttribute(NameOID.COUNTRY_NAME, "GB"),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Camelot, O=Ltd; <+>"),
+        x509.NameAttribute(NameOID.COMMON_NAME, ' "Arthur" \\ \u00e9 '),
+    ]
+)
+
 
 @cache
 def folder() -> Path:
     """Return a folder with ``ca.pem``, ``server.pem`` and ``server.key`` as made by `daemons cert`; ``other/``, the
-    same from another CA; and ``expired``, ``future``, ``selfsigned`` and ``client``, each a .pem with its key."""
+    same from another CA; and ``expired``, ``future``, ``selfsigned``, ``client`` and ``knight``, each a .pem with its
+    key."""
     path = Path(tempfile.mkdtemp(prefix="certificates-"))
     atexit.register(shutil.rmtree, path)
     for place in (path, path / "other"):
@@ -34,6 +44,7 @@ def folder() -> Path:
     _issue(path, "expired", now - 3 * DAY, now - DAY)
     _issue(path, "future", now + DAY, now + 3 * DAY)
     _issue(path, "client", now - DAY, now + DAY, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    _issue(path, "knight", now - DAY, now + DAY, usage=ExtendedKeyUsageOID.CLIENT_AUTH, subject=KNIGHT)
     _issue(path, "selfsigned", now - DAY, now + DAY, own=True)
     _encrypt(path)
     return path
@@ -46,12 +57,13 @@ def _issue(
     after: datetime.datetime,
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     own: bool = False,
+    subject: x509.Name | None = None,
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     ca = x509.load_pem_x509_certificate((path / "ca.pem").read_bytes())
     ca_key = serialization.load_pem_private_key((path / "ca.key").read_bytes(), None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

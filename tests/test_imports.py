@@ -24,7 +24,7 @@ ALLOWED = {
     },
     "daemons.serving.conversation": {
         *("__future__", "collections", "collections.abc", "enum", "logging", "os", "ssl", "types", "typing"),
-        *("asyncio", "concurrent.futures", "queue", "threading"),
+        *("asyncio", "concurrent.futures", "queue", "re", "threading"),
     },
 }
 

@@ -68,6 +68,14 @@ class Decoder(ABC):
         ``decode(b"")`` completes none; call `finish` at the end of the input.
         """
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        """Process `data` from `start` up to the end of one message, and no further.
+
+        Return the message, and the position behind it; nothing behind it is held.  Return None and ``len(data)`` if no
+        message is complete, or if `error` is set.  For conversations in which the framing may change.  Raises
+        `NotImplementedError`; a decoder that can be used there overrides it: see `Framing.steps`."""
+        raise NotImplementedError(f"{type(self).__name__} has no decode_one()")
+
     @property
     @abstractmethod
     def pending(self) -> bool:
@@ -104,3 +112,12 @@ class Framing(ABC):
         """Return the encoded reply.  By default, return `reply` unchanged: in many protocols, replies and requests have
         different framings."""
         return reply
+
+    @property
+    def steps(self) -> bool:
+        """Whether its decoders can decode one message at a time, so that the framing of a conversation may change.
+
+        An inherited `decode_one` does not count if a subclass overrides `decode`: their messages may differ."""
+        kind = type(self.decoder())
+        defining = next(each for each in kind.__mro__ if "decode" in vars(each) or "decode_one" in vars(each))
+        return "decode_one" in vars(defining) and defining is not Decoder

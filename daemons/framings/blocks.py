@@ -135,6 +135,37 @@ class BlocksDecoder(Decoder):
         del held[:start]
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.error is not None:
+            return None, len(data)
+        layout, limit, held = self._framing.layout, self._framing.limit, self._held
+        content, lengths, size = self._content, self._lengths, layout.size
+        view = memoryview(data)
+        while True:
+            if len(held) < size:
+                part = view[start : start + size - len(held)]
+                held += part
+                start += len(part)
+                if len(held) < size:
+                    return None, len(data)
+            (length,) = layout.unpack_from(held)
+            if not length:
+                message = Blocked.received(content, layout, lengths)
+                self._forget()
+                return message, start
+            if len(content) + len(lengths) + size + length > limit:
+                self._forget()
+                self.error = Oversize(f"a message of more than {limit} bytes in blocks")
+                return None, len(data)
+            part = view[start : start + size + length - len(held)]
+            held += part
+            start += len(part)
+            if len(held) < size + length:
+                return None, len(data)
+            lengths += held[:size]
+            content += held[size:]
+            held.clear()
+
     def finish(self) -> Sequence[bytes]:
         if self.error is None and self.pending:
             count = len(self._lengths) // self._framing.layout.size

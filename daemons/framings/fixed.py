@@ -53,6 +53,18 @@ class FixedDecoder(Decoder):
         del held[:end]
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.error is not None:
+            return None, len(data)
+        held = self._held
+        end = start + self._size - len(held)
+        held += memoryview(data)[start:end]
+        if len(held) < self._size:
+            return None, len(data)
+        message = bytes(held)
+        held.clear()
+        return message, end
+
     def finish(self) -> Sequence[bytes]:
         if self.error is None and self._held:
             self.error = Incomplete(

@@ -105,6 +105,31 @@ class LengthPrefixedDecoder(Decoder):
             held += data[start:]
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.error is not None:
+            return None, len(data)
+        layout, limit, held = self._framing.layout, self._framing.limit, self._held
+        size = layout.size
+        view = memoryview(data)
+        if len(held) < size:
+            part = view[start : start + size - len(held)]
+            held += part
+            start += len(part)
+            if len(held) < size:
+                return None, len(data)
+        (length,) = layout.unpack_from(held)
+        if length > limit:
+            held.clear()
+            self.error = Oversize(f"a message of {length} bytes is announced; {limit} are allowed")
+            return None, len(data)
+        end = start + size + length - len(held)
+        held += view[start:end]
+        if len(held) < size + length:
+            return None, len(data)
+        message = cut_out(held, size, size + length)
+        held.clear()
+        return message, end
+
     def finish(self) -> Sequence[bytes]:
         held, layout = self._held, self._framing.layout
         if self.error is None and held:

@@ -83,6 +83,19 @@ class LinesDecoder(Decoder):
         self.error = self._until.error
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.error is not None:
+            return None, len(data)
+        line, end = self._until.decode_one(data, start)
+        if line is None:
+            self.error = self._until.error
+            return None, end
+        try:
+            return _unquoted(line[:-1]) if self._framing.quoted else _bare(line), end
+        except Malformed as error:
+            self.error = error
+            return None, len(data)
+
     def finish(self) -> Sequence[bytes]:
         if self.error is None:
             self._until.finish()

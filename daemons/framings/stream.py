@@ -33,3 +33,6 @@ class StreamDecoder(Decoder):
 
     def decode(self, data: bytes) -> Sequence[bytes]:
         return (data,) if data else ()
+
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        return data[start:] or None, len(data)

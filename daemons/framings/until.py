@@ -89,6 +89,30 @@ class UntilDecoder(Decoder):
             return self._refuse(messages)
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.error is not None:
+            return None, len(data)
+        held, delimiter = self._held, self._delimiter
+        if not held:
+            while start < len(data) and data[start] in self._skip:
+                start += 1
+            found = data.find(delimiter, start, start + self._limit)
+            if found >= 0:
+                end = found + len(delimiter)
+                return data[start:end], end
+        had = len(held)
+        seen = max(0, had - len(delimiter) + 1)
+        held += memoryview(data)[start : start + self._limit - had]  # the other bytes cannot be part of the message
+        found = held.find(delimiter, seen)
+        if found < 0:
+            if len(held) >= self._limit:
+                self._refuse([])
+            return None, len(data)
+        end = found + len(delimiter)
+        message = cut_out(held, 0, end)
+        held.clear()
+        return message, start + end - had
+
     def _past_skipped(self, position: int) -> int:
         held, skip = self._held, self._skip
         while skip and position < len(held) and held[position] in skip:

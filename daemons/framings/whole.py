@@ -56,6 +56,10 @@ class WholeDecoder(Decoder):
                 self._held += data
         return ()
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        self.decode(data[start:])
+        return None, len(data)
+
     def finish(self) -> Sequence[bytes]:
         if self.error is not None:
             return ()

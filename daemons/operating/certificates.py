@@ -18,7 +18,7 @@ _ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,EN
 
 
 def shared_tls(settings: Settings) -> TLS | None:
-    """Return the `TLS` object shared by all tls:// listeners; None if there are none.  Raises `ConfigurationError`."""
+    """Return the `TLS` object shared by all listeners; None if none may have TLS.  Raises `ConfigurationError`."""
     return TLS(context(settings)) if settings.over_tls else None
 
 

@@ -35,6 +35,7 @@ from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
 from daemons.serving.listening.listen import ListenError, ephemeral_port_warning, listen, name_of
 from daemons.serving.server import Server
+from daemons.serving.start_tls import StartTLSServer
 from daemons.serving.stream import StreamServer
 from daemons.settings.complaints import ConfigurationError
 
@@ -220,6 +221,8 @@ def _server(bound: Bound, address: Address, listener: socket.socket, handlers: R
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)
         server.tls = bound.tls
+    elif address.scheme == "tcp" and isinstance(server, StartTLSServer):
+        server.start_tls = bound.tls
     if isinstance(server, WorkerPool):
         server.threads = bound.settings.daemon.threads
     return server

@@ -132,9 +132,10 @@ class Connection:
         self.deadline = time.monotonic() + timeout
 
     def expect_handshake(self, timeout: float) -> None:
-        """Set the deadline of the handshake to `timeout` seconds after accept."""
+        """Set the deadline of the handshake to `timeout` seconds after accept, or from now if a message has been
+        answered before it."""
         self.timeout_ending = Ending.HANDSHAKE
-        self.deadline = self.opened + timeout
+        self.deadline = (time.monotonic() if self.so_far()[0] else self.opened) + timeout
 
     def may_read(self) -> bool:
         """Return whether a connection that waits for room in the memory budget may be read from again."""

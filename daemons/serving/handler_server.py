@@ -41,7 +41,9 @@ class HandlerServer(GuardedServer):
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.binding.talks:
-            return Conversation(pump.service, pump.binding, partial(self.peer_of, connection))
+            return pump.conversation_class(  # type: ignore[no-any-return]
+                pump.service, pump.binding, partial(self.peer_of, connection)
+            )
         return Conversation(pump.service, pump.binding)
 
     def peer_of(self, connection: Connection) -> Peer:

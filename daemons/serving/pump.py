@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING
+from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
 from daemons.serving.conversation.endings import LINGERING, Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.stepping import conversation_class
 from daemons.serving.guards import budget
 from daemons.serving.pusher import Pusher
 from daemons.serving.transfer_sizes import PORTION, RECEIVE
@@ -40,6 +41,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     service: ClassVar[Service]
     binding: ClassVar[ServiceBinding]
+    conversation_class: ClassVar[type[Conversation]]
     #: Whether this handler handles messages and sets their deadlines itself.
     carries_messages = True
 
@@ -50,7 +52,12 @@ class Pump(socketserver.BaseRequestHandler):
     def for_service(service: Service) -> type[Pump]:
         """Return the pump class of a service."""
         name = f"{type(service).__name__}Pump"
-        return type(name, (Pump,), {"service": service, "binding": ServiceBinding(service)})
+        attributes = {
+            "service": service,
+            "binding": ServiceBinding(service),
+            "conversation_class": conversation_class(service),
+        }
+        return type(name, (Pump,), attributes)
 
     def setup(self) -> None:
         connection = self.server.connections[self.request]

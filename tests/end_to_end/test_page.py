@@ -22,7 +22,7 @@ PAGE = TOP / "docs" / "writing-a-daemon.md"
 COLUMNS = 120
 
 #: The ports that the page names.
-PORTS = {"1060": "launcelot", "1070": "zen", "1090": "knights", "1091": "bridge", "1092": "shout"}
+PORTS = {"1060": "launcelot", "1070": "zen", "1090": "knights", "1091": "bridge", "1092": "shout", "1099": "checksum"}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from daemons.framings import (
     Blocked,
     Blocks,
     Compressed,
+    Decoder,
     Fixed,
     Framing,
     FramingError,
@@ -28,7 +29,8 @@ from daemons.framings import (
 )
 from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
-from daemons.framings.websocket import WebSocket
+from daemons.framings.until import UntilDecoder
+from daemons.framings.websocket import Control, WebSocket
 from tests.framings.websocket.frames import MASK, frame
 from tests.serving.services import Commented
 
@@ -108,12 +110,34 @@ OCTETS = st.one_of(
 PIECES = st.lists(OCTETS, max_size=5)
 
 
-def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], tuple[type[FramingError], bytes] | None]:
+def one_at_a_time(decoder: Decoder, data: bytes) -> Iterator[bytes]:
+    """Decode `data` with `decode_one`; check that nothing is held behind a message."""
+    start = 0
+    while start < len(data):
+        message, end = decoder.decode_one(data, start)
+        assert start < end <= len(data)
+        start = end
+        if message is None:
+            assert start == len(data)
+            return
+        # Between the parts of another message: a request that waits for its body, and a control frame.
+        if not (isinstance(message, Control) or (isinstance(message, Request) and message.expects)):
+            assert not decoder.pending
+            assert decoder.buffered <= 3  # an emptied bytearray keeps a byte
+        yield message
+
+
+Decode = Callable[[Decoder, bytes], Iterable[bytes]]
+
+
+def decoded(
+    framing: Framing, pieces: Sequence[bytes], decode: Decode = lambda decoder, data: decoder.decode(data)
+) -> tuple[list[bytes], tuple[type[FramingError], bytes] | None]:
     """Decode `pieces`; return the messages, and the type and the apology of the error."""
     decoder = framing.decoder()
     messages: list[bytes] = []
     for piece in pieces:
-        messages += decoder.decode(piece)
+        messages += decode(decoder, piece)
         if decoder.error is not None:
             assert not decoder.pending, "something is held after an error"
     messages += decoder.finish()
@@ -139,6 +163,35 @@ def test_any_bytes_cut_anywhere(framing: Framing, pieces: list[bytes], noise: tu
     expected = decoded(framing, [bytes(data)])
     assert decoded(framing, [bytes(data[start:end]) for start, end in pairwise(cuts)]) == expected
     assert decoded(framing, [bytes(data[at : at + 1]) for at in range(len(data))]) == expected
+
+
+@pytest.mark.parametrize("framing", [each for each in FRAMINGS.values() if each.steps], ids=repr)
+@settings(max_examples=30)  # of each framing
+@given(pieces=PIECES)
+def test_messages_decoded_one_at_a_time_are_the_same(framing: Framing, pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    expected = decoded(framing, [data])
+    for cut in (pieces, [data], [data[at : at + 1] for at in range(len(data))]):
+        assert decoded(framing, cut, one_at_a_time) == expected
+
+
+def test_every_framing_but_compressed_can_decode_one_message_at_a_time() -> None:
+    assert {type(framing) for framing in FRAMINGS.values() if not framing.steps} == {Compressed}
+    with pytest.raises(NotImplementedError, match="CompressedDecoder"):
+        Compressed(limit=9).decoder().decode_one(b"", 0)
+
+
+def test_decoder_that_overrides_decode_alone_cannot_decode_one_message_at_a_time() -> None:
+    class Shouting(UntilDecoder):
+        def decode(self, data: bytes) -> Sequence[bytes]:
+            return super().decode(data.upper())
+
+    class Shouted(Until):
+        def decoder(self) -> UntilDecoder:
+            return Shouting(self)
+
+    assert not Shouted(b"!", limit=9).steps
+    assert not Commented().steps
 
 
 @pytest.mark.parametrize("name", TO_AND_FRO)

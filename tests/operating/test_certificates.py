@@ -11,7 +11,9 @@ import pytest
 
 from daemons.cli.command import main
 from daemons.operating import certificates
+from daemons.operating.loading.targets import target_of
 from daemons.serving.listening.address import parse_address
+from daemons.serving.start_tls import StartTLSServer
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.regular_file import LARGEST
 from tests.certificates import folder as made
@@ -108,12 +110,67 @@ def test_a_listener_without_a_certificate_and_a_section_without_a_listener(folde
     folder.write("x", LISTEN)
     (found,) = folder.complaints()
     assert found.startswith("conf/x.ini [daemon] listen: tls://127.0.0.1:0 needs a certificate; write [tls]")
+    unused = ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    for line in ("jsonrpc = math\nport = 0", "service = launcelot\nlisten = unix:run/x.sock"):
+        folder.write("x", f"[daemon]\n{line}\n[tls]\nminimum = 1.3\n")
+        assert folder.complaints() == unused
+    folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\n")
+    assert folder.complaints() == unused
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\nminimum = 1.3\n")
-    assert folder.complaints() == ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    assert handler_complaints(folder) == unused
     # In defaults.ini, [tls] is for the daemons with a tls:// listener.
     folder.write("defaults", "[tls]\nminimum = 1.3\n")
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n")
     assert folder.complaints() == []
+
+
+STARTS_TLS = """
+    from daemons import Lines, Service, StartTLS
+
+    class Post(Service):
+        framing = Lines(limit=100)
+        starts_tls = True
+
+        def talk(self, peer):
+            yield None
+            yield StartTLS(b"go ahead")
+"""
+
+
+def handler_complaints(folder: Folder) -> list[str]:
+    with pytest.raises(ConfigurationError) as raised:
+        target_of(folder.read()).request_handlers()
+    return raised.value.complaints
+
+
+def test_section_of_a_service_that_begins_tls(folder: Folder, tmp_path: Path) -> None:
+    folder.module("starts_tls_post", STARTS_TLS)
+    ini = "[daemon]\nservice = starts_tls_post:Post\nlisten = {}\n[tls]\n"
+    folder.write("defaults", "")
+    certificate = f"certificate = {made()}/server.pem\nkey = {made()}/server.key\n"
+    for listen in ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0 tls://127.0.0.1:0"):
+        folder.write("x", ini.format(listen) + certificate)
+        settings = folder.read()
+        assert settings.over_tls
+        assert target_of(settings).request_handlers().server_class is StartTLSServer
+        assert certificates.shared_tls(settings) is not None
+    folder.write("x", ini.format("tcp://127.0.0.1:0") + "minimum = 1.3\n")
+    assert handler_complaints(folder) == ["conf/x.ini [tls] certificate: missing; write certificate = FILE"]
+    folder.write("x", ini.format("unix:x.sock") + certificate)
+    assert folder.complaints() == ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    # In defaults.ini, [tls] is for the daemons with a tls:// listener.
+    folder.write("defaults", "[tls]\n" + certificate)
+    folder.write("x", "[daemon]\nservice = starts_tls_post:Post\nport = 0\n")
+    assert not folder.read().over_tls
+
+
+def test_check_finds_a_missing_certificate_of_a_service_that_begins_tls(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.module("starts_tls_post", STARTS_TLS)
+    folder.write("x", "[daemon]\nservice = starts_tls_post:Post\nport = 0\n[tls]\ncertificate = none.pem\n")
+    assert main(["check", "--conf", str(folder.conf)]) == 100
+    assert "conf/x.ini [tls] certificate = none.pem: no such file" in capsys.readouterr().err
 
 
 def test_minimum(folder: Folder) -> None:

@@ -18,6 +18,7 @@ from daemons import Ending, Peer, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.stepping import conversation_class
 
 LINE = Until(b"\n", limit=64)
 
@@ -300,14 +301,17 @@ def conversation(
     talk: Callable[[], Any] | None = None,
     apology: Callable[[Ending], Any] = lambda ending: b"sorry\n",
     framing: Framing = LINE,
+    switches: bool = False,
 ) -> Conversation:
     """Return a conversation with a service made of these functions."""
-    methods: dict[str, Any] = {"framing": framing, "apology": lambda self, ending: apology(ending)}
+    methods: dict[str, Any] = {"framing": framing, "switches": switches}
+    methods["apology"] = lambda self, ending: apology(ending)
     if respond is not None:
         methods["respond"] = lambda self, message: respond(message)
     if talk is not None:
         methods["talk"] = lambda self, peer: talk()
-    return Conversation(type("Made", (Service,), methods)())
+    service = type("Made", (Service,), methods)()
+    return conversation_class(service)(service)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:

@@ -109,6 +109,23 @@ class HTTPDecoder(Decoder):
             self._refuse(error)
         return messages
 
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.ended or self.error is not None:
+            self.surplus |= self.ended and start < len(data)
+            return None, len(data)
+        held = self._held
+        source, at = (held + data[start:], 0) if held else (data, start)
+        try:
+            message, at = self._take_one(source, at)
+        except FramingError as error:
+            self._refuse(error)
+            return None, len(data)
+        if message is None:
+            self._held = bytearray(memoryview(source)[at:])
+            return None, len(data)
+        self._held = bytearray()
+        return message, at - len(held) + start if held else at
+
     def finish(self) -> Sequence[bytes]:
         if self.error is None:
             # Empty lines before a request are not part of one, so they are not incomplete.
@@ -155,6 +172,32 @@ class HTTPDecoder(Decoder):
             del held[:start]
         else:
             held += data[start:]
+
+    def _take_one(self, source: bytes | bytearray, start: int) -> tuple[bytes | None, int]:
+        """Return the next message in `source` and its end; None and the end of what was taken, if it is incomplete.
+
+        Raises `FramingError`."""
+        if self._body is None:
+            start = self._past_empty_lines(source, start)
+            end = self._end_of_head(source, start)
+            if end is None:
+                return None, start
+            raw = bytes(source[start:end])
+            head = self._known.get(raw) or self._framing.parse(raw)
+            start, self._seen, self._empty = end, 0, 0
+            if head.alone is not None:
+                self.ended = head.last
+                return head.alone[0], start
+            self._head = head
+            self._body = ChunkedBody(self._framing.body, self._framing.head) if head.chunked else SizedBody(head.length)
+            if head.expects and start == len(source):
+                return EXPECTATION, start
+        start = self._body.take(source, start)
+        if not self._body.complete:
+            return None, start
+        messages: list[bytes] = []
+        self._deliver(messages)
+        return messages[0], start
 
     def _past_empty_lines(self, source: bytes | bytearray, start: int) -> int:
         while source.startswith(b"\r\n", start):

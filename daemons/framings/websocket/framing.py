@@ -124,10 +124,26 @@ class WebSocketDecoder(Decoder):
         try:
             self._take(data, messages)
         except FramingError as error:
-            self._forget()
-            error.apology = self._framing.encode(error.apology)
-            self.error = error.with_traceback(None)  # its frames refer to the received bytes
+            self._refuse(error)
         return messages
+
+    def decode_one(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        if self.ended or self.error is not None:
+            self.surplus |= self.ended and start < len(data)
+            return None, len(data)
+        held = self._held
+        source, at = (held + data[start:], 0) if held else (data, start)
+        messages: list[bytes] = []
+        try:
+            at = self._take_one(source, at, messages)
+        except FramingError as error:
+            self._refuse(error)
+            return None, len(data)
+        if not messages:
+            self._held = bytearray(memoryview(source)[at:])
+            return None, len(data)
+        self._held = bytearray()
+        return messages[0], at - len(held) + start if held else at
 
     def finish(self) -> Sequence[bytes]:
         if self.error is None and self.pending:
@@ -179,6 +195,34 @@ class WebSocketDecoder(Decoder):
             del held[:start]
         else:
             held += data[start:]
+
+    def _take_one(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
+        """Take frames up to the end of one message; return the end of the taken bytes.  Raises `FramingError`."""
+        have, client = len(source), self._framing.client
+        mask = 0 if client else MASK
+        if self._left:
+            start = self._take_payload(source, start, messages)
+        while start < have and not messages:
+            header = read_header(source, start, client, self._message != 0)
+            if header is None:
+                break
+            begin, length = header[0] + mask, header[1]
+            first = source[start]
+            if first & CONTROL:
+                if begin + length > have:
+                    break
+                start = begin + length
+                self._take_control(first & OPCODE, self._unmask(source, begin, start), messages)
+                break
+            total = len(self._content) + length
+            if total > self._limit:
+                raise too_big(f"a message of {total} bytes or more; {self._limit} are allowed")
+            if begin > have:
+                break
+            self._mask = bytes(source[begin - mask : begin])
+            self._begin_frame(first, length)
+            start = self._take_payload(source, begin, messages)
+        return start
 
     def _take_whole(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
         """Take complete messages of one frame each, the usual input; return the end of the taken bytes.
@@ -284,6 +328,11 @@ class WebSocketDecoder(Decoder):
             self.ended = True
         else:
             messages.append(Pong(payload))
+
+    def _refuse(self, error: FramingError) -> None:
+        self._forget()
+        error.apology = self._framing.encode(error.apology)
+        self.error = error.with_traceback(None)  # its frames refer to the received bytes
 
     def _forget_message(self) -> None:
         self._message = self._fragments = 0

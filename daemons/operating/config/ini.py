@@ -19,6 +19,7 @@ from typing import Any
 from daemons.operating.config import sources
 from daemons.operating.config.section_parser import parse_section
 from daemons.operating.config.sections import (
+    NO_LISTENER,
     SECTIONS,
     TABLES,
     DaemonSettings,
@@ -128,7 +129,7 @@ class _Reader:
         addresses = self._addresses()
         self._check_public(daemon, addresses)
         sections["metrics"] = self._metrics_settings(sections["metrics"], daemon)
-        self._check_tls(sections["tls"], addresses)
+        self._check_tls(sections["tls"], addresses, target)
         self._check_overlap(addresses)
         if self.complaints:
             raise ConfigurationError(dict.fromkeys(self.complaints))
@@ -244,7 +245,7 @@ class _Reader:
                     "to allow that, write public = yes"
                 )
 
-    def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...]) -> None:
+    def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...], target: str) -> None:
         secure = [address for address in addresses if address.scheme == "tls"]
         if secure and not tls.certificate:
             self.complaints.append(
@@ -252,9 +253,11 @@ class _Reader:
                 "certificate = FILE; `daemons cert` makes one to try it with"
             )
         # [tls] in defaults.ini is for the daemons that have TLS.
-        own = [origin for origin, _ in self._section("tls") if origin != display_path(self.conf / "defaults.ini")]
-        if own and addresses and not secure:
-            self.complaints.append(f"{own[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
+        own = [each for each in self._section("tls") if each[0] != display_path(self.conf / "defaults.ini")]
+        # Only the class of a service tells whether it begins TLS on a tcp:// listener: checked when it is imported.
+        may_start = target == "service" and any(values for _, values in own)
+        if own and addresses and not secure and not (may_start and any(each.may_be_tcp for each in addresses)):
+            self.complaints.append(f"{own[-1][0]} [tls]: {NO_LISTENER}")
 
     def _metrics_settings(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
         origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]

@@ -110,9 +110,14 @@ class LogSettings:
     backups: int = setting(COUNT, 5, "number of rotated files to keep")
 
 
+#: Complaint about [tls] in the ini of a daemon without TLS.
+NO_LISTENER = "no listener uses it; write listen = tls://HOST:PORT"
+
+
 @dataclass(frozen=True)
 class TLSSettings:
-    """The section [tls]: certificate and key of tls:// listeners.  Paths are relative to the project's folder."""
+    """The section [tls]: certificate and key of tls:// listeners, and of services that begin TLS on tcp:// listeners.
+    Paths are relative to the project's folder."""
 
     certificate: str = setting(TEXT, "", "certificate file, with the intermediate certificates; PEM")
     key: str = setting(TEXT, "", "private key file, PEM; by default the certificate file")
@@ -170,8 +175,24 @@ class Settings:
 
     @property
     def over_tls(self) -> bool:
-        """Whether a listener has TLS."""
-        return any(address.scheme == "tls" for address in self.addresses)
+        """Whether a listener has TLS, or the service may begin it."""
+        return bool(self.may_start_tls and self.tls.certificate) or any(
+            address.scheme == "tls" for address in self.addresses
+        )
+
+    @property
+    def may_start_tls(self) -> str:
+        """The origin of this daemon's own [tls], if its service may begin TLS on a tcp:// listener; else empty.
+
+        In defaults.ini, [tls] is for the daemons with a tls:// listener."""
+        if self.target != "service" or not any(address.may_be_tcp for address in self.addresses):
+            return ""
+        own = [
+            origin
+            for (section, _), origin in self.origins.items()
+            if section == "tls" and not origin.endswith("defaults.ini")
+        ]
+        return own[-1] if own else ""
 
     def resolve_path(self, path: str) -> Path:
         """Return a path of the ini, made absolute from the project's folder; ``run/…`` is in the run folder."""

@@ -38,7 +38,7 @@ from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
-from daemons.serving.conversation.steps import Step, Wait
+from daemons.serving.conversation.steps import StartTLS, Step, SwitchFraming, Wait
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING, WAITING = range(6)
 
@@ -126,6 +126,19 @@ class Conversation:
         self._peer = peer = Peer() if find_peer is None else find_peer()
         peer.begin(self._binding.encode)
         return self._binding.service.talk(peer)
+
+    def identify(self, certificate: str) -> None:
+        """Set `Peer.certificate`, before the talk begins."""
+        if not self._binding.talks:
+            return
+        find_peer = self._find_peer or Peer
+
+        def find() -> Peer:
+            peer = find_peer()
+            peer.certificate = certificate
+            return peer
+
+        self._find_peer = find
 
     def receive(self, data: bytes) -> bytes:
         """Process received bytes, cut anywhere; ``b""`` is the end of the input.
@@ -339,7 +352,7 @@ class Conversation:
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
         if decoder is None:
-            decoder = self._decoder = self._binding.service.framing.decoder()
+            decoder = self._decoder = self._binding.framing.decoder()
         if data:
             return decoder.decode(data)
         self._input_ended = True
@@ -398,18 +411,31 @@ class Conversation:
         if isinstance(reply, Iterator):
             if self._binding.encode is None:
                 return self._begin_stream(ReplyStream(reply, name))
-            framing = type(self._binding.service.framing).__name__
+            framing = type(self._binding.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
     def _take(self, step: Step) -> bytes:
         """Take a step of the talk, and return its reply."""
-        if isinstance(step, Wait):
-            if isinstance(step.reply, (Future, CoroutineType)):
-                raise TypeError("Wait: the reply must be complete or in pieces; yield the future before the wait")
-            self._awaited = step
-            self.state = WAITING
+        if not isinstance(step, Wait):
+            raise self._refusal_of(step)
+        if isinstance(step.reply, (Future, CoroutineType)):
+            raise TypeError("Wait: the reply must be complete or in pieces; yield the future before the wait")
+        self._awaited = step
+        self.state = WAITING
         return self._encode(step.reply)
+
+    def _refusal_of(self, step: Step) -> TypeError:
+        """Return the error for a step that this conversation cannot take."""
+        service = self._binding.service
+        attribute = {SwitchFraming: "switches", StartTLS: "starts_tls"}.get(type(step))
+        if attribute is None:
+            advice = "which is no known step"
+        elif getattr(service, attribute):
+            advice = "which needs a conversation of the class that conversation_class() returns"
+        else:
+            advice = f"but does not declare {attribute} = True"
+        return TypeError(f"{type(service).__name__}.talk yielded {type(step).__name__}, {advice}")
 
     def _encode_future(self, future: Future[Any]) -> bytes:
         """Return a reply that has come, after what was pushed before it."""

@@ -32,6 +32,8 @@ class Peer:
         "_values",
         "_wake",
         "address",
+        "can_start_tls",
+        "certificate",
         "gone",
         "has_closed",
         "host",
@@ -56,6 +58,10 @@ class Peer:
         self.host = host
         #: Whether the connection uses TLS.
         self.secure = secure
+        #: Subject of the verified client certificate, as in RFC 4514: ``CN=Arthur,O=Camelot``; None if there is none.
+        self.certificate: str | None = None
+        #: Whether the talk may yield `StartTLS`: it has not done so yet, and the listener has a certificate.
+        self.can_start_tls = False
         #: Return whether nothing can be sent to the peer any more.  Always False unless the service `blocks`.
         self.is_reset = is_reset
         #: Return whether the peer has closed at least its sending half.  It may still read.
@@ -88,6 +94,9 @@ class Peer:
         encode = self._encode
         data = message if encode is None else encode(message)
         with self._lock:
+            while encode is not self._encode:  # the talk has changed the framing meanwhile
+                encode = self._encode
+                data = message if encode is None else encode(message)
             if self.gone:
                 raise PeerGone(f"{self.address}: the conversation has ended")
             pushes = self._pushes
@@ -124,6 +133,15 @@ class Peer:
     def begin(self, encode: Callable[[bytes], bytes] | None) -> None:
         """Encode messages with `encode` from now; None: messages are sent unchanged."""
         self._encode = encode
+
+    def switch(self, encode: Callable[[bytes], bytes] | None) -> bytes:
+        """Return what `take` returns, and encode later messages with `encode`."""
+        with self._lock:
+            data, self._size = b"".join(self._pushes or ()), 0
+            if self._pushes:
+                self._pushes.clear()
+            self._encode = encode
+        return data
 
     @property
     def pushed(self) -> int:

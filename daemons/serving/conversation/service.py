@@ -12,7 +12,7 @@ from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.executor import Executor
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply import Reply
-from daemons.serving.conversation.steps import Step
+from daemons.serving.conversation.steps import Step, check_steps
 
 #: Generator returned by `Service.talk`: it yields replies (None: no reply) or a `Step`, is sent messages (or the result
 #: of the step), and may return a last reply.
@@ -43,7 +43,8 @@ class Service:
     One instance serves all peers of a process, under some engines from many threads at once:
     *`self` is shared by all conversations; the locals of `talk` belong to one.*
 
-    The constructor raises `TypeError` if the class has no framing, or defines neither `respond` nor `talk`.
+    The constructor raises `TypeError` if the class has no framing, defines neither `respond` nor `talk`, or declares
+    `switches` or `starts_tls` without a `talk` or with a framing that cannot decode one message at a time.
     """
 
     #: Framing of messages: a class attribute or, if it depends on options, set before `Service.__init__` is called.
@@ -60,6 +61,11 @@ class Service:
     greets: ClassVar[bool] = True
     #: Whether replies are confidential, so that the service is refused on listeners without TLS.
     tls_only: ClassVar[bool] = False
+    #: Whether `talk` may yield `SwitchFraming`.  Then messages are decoded one at a time, which takes longer.
+    switches: ClassVar[bool] = False
+    #: Whether `talk` may yield `StartTLS`.  Then messages are decoded one at a time, and a daemon with tcp:// listeners
+    #: may have a section [tls].
+    starts_tls: ClassVar[bool] = False
     #: Service class for udp:// listeners, created with the same options, if datagrams need another framing or a maximum
     #: length; None: this class.
     datagrams: ClassVar[type[Service] | None] = None
@@ -90,6 +96,13 @@ class Service:
             raise TypeError(f"{kind.__name__}: no framing; write for example framing = Until(b'?', limit=4096)")
         if kind.respond is Service.respond and not self.talks:
             raise TypeError(f"{kind.__name__}: neither respond() nor talk() is defined; one is expected")
+        if self.steps:
+            declared = "switches" if self.switches else "starts_tls"
+            if not self.talks:
+                raise TypeError(
+                    f"{kind.__name__}: {declared} = True, but talk() is not defined; only a talk can do that"
+                )
+            check_steps(f"{kind.__name__}: {declared} = True", self.framing)
         self.options = options
 
     @classmethod
@@ -145,6 +158,11 @@ class Service:
     def talks(self) -> bool:
         """Whether the class overrides `talk`."""
         return type(self).talk is not Service.talk
+
+    @property
+    def steps(self) -> bool:
+        """Whether messages are decoded one at a time."""
+        return self.switches or self.starts_tls
 
     # --- the life of a service ---------------------------------------------------------------------
 

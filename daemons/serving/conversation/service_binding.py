@@ -5,6 +5,8 @@ No sockets, no clocks, no threads, no log.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from daemons.framings import Framing
 from daemons.serving.conversation.reply_cache import ReplyCache
 from daemons.serving.conversation.service import Service
@@ -25,21 +27,29 @@ class Failure:
 class ServiceBinding:
     """The properties of a service and its framing that are looked up for each message, and the service's cache."""
 
-    __slots__ = ("_single", "cache", "encode", "plain", "respond", "service", "talks")
+    __slots__ = ("_single", "cache", "encode", "framing", "plain", "respond", "service", "talks")
 
     def __init__(self, service: Service) -> None:
         self.service = service
         #: `Service.respond`, for messages outside a talk.
         self.respond = service.respond
+        self.framing = service.framing
         #: `Framing.encode`; None: replies are sent unchanged.
-        encode = service.framing.encode
-        self.encode = None if type(service.framing).encode is Framing.encode else encode
+        self.encode = _encode_of(service.framing)
         #: Whether the service has a talk of its own, in which a reply may depend on earlier messages.
         self.talks = service.talks
         #: Whether each message is passed to `respond`, and its reply is sent unchanged.
         self.plain = not self.talks and self.encode is None
         self.cache = ReplyCache(pure=service.pure and not self.talks, plain=self.plain)
         self._single = self.cache.single
+
+    def with_framing(self, framing: Framing) -> ServiceBinding:
+        """Return a binding of the same service with another framing, for a talk.  Its cache is the same, and unused."""
+        binding = ServiceBinding.__new__(ServiceBinding)
+        binding.service, binding.respond, binding.talks, binding.plain = self.service, self.respond, self.talks, False
+        binding.cache, binding._single = self.cache, self._single
+        binding.framing, binding.encode = framing, _encode_of(framing)
+        return binding
 
     def respond_if_known(self, data: bytes) -> object:
         """If `data` is in the cache of inputs that are exactly one message, call the service; else return UNKNOWN.
@@ -54,3 +64,7 @@ class ServiceBinding:
             return self.respond(message)
         except BaseException as failure:
             return Failure(failure)
+
+
+def _encode_of(framing: Framing) -> Callable[[bytes], bytes] | None:
+    return None if type(framing).encode is Framing.encode else framing.encode

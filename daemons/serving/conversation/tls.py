@@ -16,6 +16,7 @@ from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDI
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls_messages import HandshakeMessages
+from daemons.serving.conversation.tls_subject import subject_of
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
 #: Maximum content of a record in bytes, and size of its header: type, version, length (RFC 8446, section 5.1).
@@ -166,8 +167,14 @@ class Secured(ConversationWrapper):
             else:
                 break
         self._messages = None
-        self._queue(self._inner.open())
+        if self._context.verify_mode != ssl.CERT_NONE and (subject := subject_of(tls)) is not None:
+            self._inner.identify(subject)
+        self._queue(self._open_inner())
         return True
+
+    def _open_inner(self) -> bytes:
+        """Begin the inner conversation after the handshake; return its greeting."""
+        return self._inner.open()
 
     def _feed(self) -> bool:
         """Write the next portion of received bytes to the BIO; return whether there was one."""

@@ -49,6 +49,9 @@ class ConversationWrapper(Conversation):
     def call_when_ready(self, action: Callable[[], object]) -> None:
         self._inner.call_when_ready(action)
 
+    def identify(self, certificate: str) -> None:
+        self._inner.identify(certificate)
+
     @property
     def timeout(self) -> float | None:
         return self._inner.timeout

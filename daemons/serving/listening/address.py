@@ -67,6 +67,11 @@ class Address:
         return self.scheme in INHERITED
 
     @property
+    def may_be_tcp(self) -> bool:
+        """Whether its listeners are TCP without TLS, or may be: the type of inherited sockets is unknown."""
+        return self.scheme == "tcp" or self.inherited
+
+    @property
     def loopback(self) -> bool:
         """Whether it is reachable from this host only, as far as is known without DNS; True if inherited."""
         if self.scheme == "unix" or self.inherited or self.host == "localhost":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons import Ending, Talk, Until
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons import Ending, Fixed, Lines, StartTLS, Stream, SwitchFraming, Talk, Until
+from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.steps import Wait
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 
@@ -26,17 +28,26 @@ PIECES = st.lists(st.binary(max_size=20) | st.text("ab\n", max_size=200).map(str
 #: … or yielded in pieces.
 DEEDS |= st.lists(DEEDS, max_size=4).map(tuple)
 
+#: Steps of a talk, which are failures without a declaration.
+STEPS = st.one_of(
+    st.builds(partial(partial, SwitchFraming), st.just(b"new"), st.sampled_from([Fixed(2), Lines(limit=9), Stream()])),
+    st.builds(partial(partial, Wait), st.sampled_from([b"wait", None])),
+    st.just(partial(StartTLS, b"go")),
+)
+
 
 def do(deed: Any) -> Any:
     if isinstance(deed, BaseException):
         raise deed
+    if isinstance(deed, partial):
+        return deed()
     return map(do, deed) if isinstance(deed, tuple) else deed
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
     """Conversations with a service that returns or raises anything."""
-    deeds, apology = draw(st.lists(DEEDS, max_size=6)), draw(DEEDS)
+    deeds, apology = draw(st.lists(DEEDS | STEPS, max_size=6)), draw(DEEDS)
     plan = iter(deeds)
 
     def respond(message: bytes) -> Any:
@@ -58,6 +69,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
         talk=talk if talking else None,
         apology=lambda ending: do(apology),
         framing=Until(b"\n", limit=16),
+        switches=talking and draw(st.booleans()),
     )
 
 
@@ -73,11 +85,13 @@ def test_receive_returns_bytes_and_never_raises_for_any_input_and_service(
             assert heard[-1] == b""
         while talk.state == PENDING and data.draw(st.booleans()):
             heard.append(talk.proceed())
+        while talk.state == WAITING:
+            heard.append(talk.resume())
         assert talk.state in (IDLE, PARTIAL, PENDING, OVER)
         assert (talk.ending is None) is (talk.state != OVER)
         assert (talk.failure is None) or talk.ending is Ending.FAILED
-    while talk.state == PENDING:
-        heard.append(talk.proceed())
+    while talk.state in (PENDING, WAITING):
+        heard.append(talk.proceed() if talk.state == PENDING else talk.resume())
     assert talk.state == OVER
     talk.close()
     assert all(type(reply) is bytes for reply in heard)

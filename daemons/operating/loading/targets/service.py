@@ -6,11 +6,14 @@ import inspect
 import re
 from typing import Any, ClassVar
 
+from daemons.operating.config.sections import NO_LISTENER
 from daemons.operating.loading.module_errors import reported_as_complaint
 from daemons.operating.loading.targets.target import MODULE_AND_NAME, NAME, RequestHandlers, Target
 from daemons.serving.conversation.service import Service
 from daemons.serving.pump import Pump
+from daemons.serving.start_tls import StartTLSServer
 from daemons.serving.stream import StreamServer
+from daemons.settings.complaints import ConfigurationError
 
 
 class ServiceTarget(Target):
@@ -70,6 +73,11 @@ class ServiceTarget(Target):
         if kind.tls_only and (in_clear := [str(each) for each in addresses if each.scheme != "tls"]):
             reason = f"the service requires TLS; not encrypted: {', '.join(in_clear)}; write listen = tls://HOST:PORT"
             raise self.complaint(reason)
+        origin = self.settings.may_start_tls
+        if origin and kind.starts_tls and not self.settings.tls.certificate:
+            raise ConfigurationError([f"{origin} [tls] certificate: missing; write certificate = FILE"])
+        if origin and not kind.starts_tls and all(each.scheme != "tls" for each in addresses):
+            raise ConfigurationError([f"{origin} [tls]: {NO_LISTENER}"])
         if self.stream_protocol and any(address.scheme == "udp" for address in addresses):
             raise self.complaint(f"{self.stream_protocol} does not run over UDP; write listen = tcp://HOST:PORT")
 
@@ -95,4 +103,4 @@ class ServiceTarget(Target):
             self._refuse_body(f"{type(service).__name__} takes no requests")
 
     def _server_class(self) -> type[StreamServer]:
-        return StreamServer
+        return StartTLSServer if self.served_class.starts_tls else StreamServer
