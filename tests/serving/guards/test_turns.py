@@ -47,7 +47,7 @@ class Once(Service):
     framing = LINE
 
     def talk(self, peer: Peer, /) -> Talk:
-        line = yield None
+        line: bytes = yield None
         return line
 
 
