@@ -183,7 +183,7 @@ POOL = (
         "_process_reply",
         "self.in_service.pop(connection)",
         "self.in_service.popitem()",
-        96,
+        159,
     ),
     Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 68),
     Mutation(
@@ -192,7 +192,7 @@ POOL = (
         "_sleep",
         "if poller.waiting:",
         "if not poller.in_service:",
-        159,
+        352,
     ),
     Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
     Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),
