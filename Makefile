@@ -163,7 +163,7 @@ TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-tests
 ENGINES = python3-venv netbase netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev \
     wrk chromium nginx librpc-xml-perl strace $(TESTSUITE)
 
-engines:  ## install the Debian packages that the tests and benchmarks use (as root)
+engines:  ## as root: install the clients, servers and tools that the tests and benchmarks run, as Debian packages
 	@wanted="$(ENGINES)" missing=
 	command -v node >/dev/null || wanted="$$wanted nodejs"
 	for package in $$wanted; do

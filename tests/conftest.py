@@ -28,7 +28,7 @@ INSTALLABLE = "make engines"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option ``--require-engines``, used by `.ci/run`."""
-    text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
+    text = f"fail a test, instead of skipping it, if a program that `{INSTALLABLE}` installs is missing"
     parser.addoption("--require-engines", action="store_true", help=text)
 
 
