@@ -22,6 +22,9 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+#: Folders of the tests that start many processes, or wait for limits.
+LONGEST = ("end_to_end", "promises")
+
 #: Reasons of skips for a missing program that could be installed.
 INSTALLABLE = "make engines"
 
@@ -44,7 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `root` the tests that make a network."""
+    """Mark as `root` the tests that make a network, and begin with the folders whose files take longest.
+
+    Otherwise such a file may be the last, and run while the other processes have nothing to do."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     for item in items:
         if "network" in getattr(item, "fixturenames", ()):
             item.add_marker("root")
