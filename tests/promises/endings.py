@@ -23,7 +23,7 @@ SERVICE = f"""
     class Ends(daemons.Service):
         framing = daemons.Lines(limit=64, quoted=True)
 
-        def talk(self):
+        def talk(self, peer):
             trapped = False
             reply = None
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from daemons import Service, Talk
+from daemons import Peer, Service, Talk
 from daemons.serving.engines import stream_server
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.server import Server
@@ -56,7 +56,7 @@ class Talker(Service):
         self.asked = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         line = b""
         try:
             line = yield b"hello\n"
@@ -84,7 +84,7 @@ class SilentTalker(BlockingTalker):
 
     greets = False
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         self.block()
         line = yield b""
         while True:
