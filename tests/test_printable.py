@@ -32,7 +32,8 @@ def test_text_keeps_tabs_line_feeds_and_spaces() -> None:
 
 
 def test_every_control_format_and_surrogate_character_of_unicode_is_escaped() -> None:
-    suspect, others = [], []
+    suspect: list[str] = []
+    others: list[str] = []
     for character in map(chr, range(sys.maxunicode + 1)):
         kind = unicodedata.category(character)
         (suspect if kind in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else others).append(character)
