@@ -138,11 +138,12 @@ stop:  ## let every daemon finish its conversations, stop supervisord, and wait 
 	done
 	echo "supervisord and all its daemons have ended"
 
-# Three workers more than cores, since most tests mostly wait for a deadline or a process. Each file runs in one worker.
+# Three workers more than cores, since most tests mostly wait for a deadline or a process. Each file runs in one worker, in
+# the order of tests/conftest.py: by default, files with few tests would come last, and some of these take longest.
 WORKERS := $(shell expr $$(nproc) + 3)
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
-	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and the ini of every program in supervisord.conf
 	@# Only the folders of the project: modules of your own may have another style.
@@ -163,7 +164,7 @@ TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-tests
 ENGINES = python3-venv netbase netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev \
     wrk chromium nginx librpc-xml-perl strace $(TESTSUITE)
 
-engines:  ## install the Debian packages that the tests and benchmarks use (as root)
+engines:  ## as root: install the clients, servers and tools that the tests and benchmarks run, as Debian packages
 	@wanted="$(ENGINES)" missing=
 	command -v node >/dev/null || wanted="$$wanted nodejs"
 	for package in $$wanted; do

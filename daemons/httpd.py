@@ -179,19 +179,19 @@ class Httpd(Service):
     def talk(self, peer: Peer) -> Talk:
         """Respond to one peer's requests until the connection is to be closed."""
         https = None if peer.secure else self.options.https
-        reply: Reply | None = None
+        response: Reply | None = None
         while True:
-            request = cast(Request, (yield reply))
+            request = cast(Request, (yield response))
             if https is None or request.expects:
-                reply, entry = self._respond(request, peer)
+                response, entry = self._respond(request, peer)
             else:
-                reply = to_https(request, ResponseCache(int(time())), Https(*https))
-                entry = self._entry(request, reply)
+                response = to_https(request, ResponseCache(int(time())), Https(*https))
+                entry = self._entry(request, response)
             if entry is not None and self.request_log is not None:
                 self.request_log.log(peer.host, entry)
             # A forwarded response of unknown length ends with the connection.
-            if request.keep_alive and getattr(reply, "closes", False):
-                return reply
+            if request.keep_alive and getattr(response, "closes", False):
+                return response
 
     def apology(self, ending: Ending) -> bytes:
         """Return a 500 response after a failure.  For malformed requests, the framing's error is the response."""
@@ -213,18 +213,20 @@ class Httpd(Service):
         if request.expects:
             return CONTINUE, None
         if self._router is None:
-            reply, shareable = self._static.respond(request, cache), True
+            response, shareable = self._static.respond(request, cache), True
         else:
             if self._router.sets_user:
                 # Another thread may be handling the same request object, for a peer that sent the same head.
                 request = request.with_body(request.body)
-            reply, shareable = self._router.respond(request, cache, peer)
-        entry = self._entry(request, reply)
-        if shareable and type(reply) is bytes:
-            cache.put(request, reply, entry)
-        return reply, entry
+            response, shareable = self._router.respond(request, cache, peer)
+        entry = self._entry(request, response)
+        if shareable and type(response) is bytes:
+            cache.put(request, response, entry)
+        return response, entry
 
-    def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
+    def _entry(self, request: Request, response: Reply) -> tuple[str, str] | None:
         return (
-            None if self.request_log is None else self.request_log.entry(request, *status_and_size(reply), request.user)
+            None
+            if self.request_log is None
+            else self.request_log.entry(request, *status_and_size(response), request.user)
         )

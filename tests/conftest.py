@@ -22,13 +22,16 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+#: Folders of the tests that start many processes, or wait for limits.
+LONGEST = ("end_to_end", "promises")
+
 #: Reasons of skips for a missing program that could be installed.
 INSTALLABLE = "make engines"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option ``--require-engines``, used by `.ci/run`."""
-    text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
+    text = f"fail a test, instead of skipping it, if a program that `{INSTALLABLE}` installs is missing"
     parser.addoption("--require-engines", action="store_true", help=text)
 
 
@@ -44,7 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `root` the tests that make a network."""
+    """Mark as `root` the tests that make a network, and begin with the folders whose files take longest.
+
+    Otherwise such a file may be the last, and run while the other processes have nothing to do."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     for item in items:
         if "network" in getattr(item, "fixturenames", ()):
             item.add_marker("root")

@@ -58,5 +58,5 @@ class PeerCheck:
         events = poll.poll(0)
         if not events:
             return 0
-        # A half that the daemon has shut itself looks like one that the peer has closed.
+        # After shutdown(SHUT_RD) by the daemon, poll(2) reports the same event as after the peer's end of input.
         return events[0][1] & ~select.POLLRDHUP if connection.reading_shut else events[0][1]

@@ -28,7 +28,8 @@ ENTRY = 256
 #: Control characters: a line end in a value would split one field into two (RFC 9110, section 5.5).
 _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
-#: Standard methods (RFC 9110, section 9.3; RFC 5789).  One that is not allowed gets 405, any other method 501.
+#: Standard methods (RFC 9110, section 9.3; RFC 5789).  If a method of these is not allowed, the status is 405; for any
+#: other method it is 501.
 KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
 
 #: Default sentence on the page of each status.
@@ -66,7 +67,7 @@ class ResponseCache:
 
     A new cache is made each second, so that a changed file is noticed within a second."""
 
-    __slots__ = ("_replies", "_size", "date", "get", "now", "private")
+    __slots__ = ("_responses", "_size", "date", "get", "now", "private")
 
     #: A response and its log entry.
     Known = tuple[bytes, tuple[str, str] | None]
@@ -77,20 +78,20 @@ class ResponseCache:
         #: Seconds since 1970, and the same as an HTTP date.
         self.now = now
         self.date = http_date(now)
-        self._replies: dict[bytes, ResponseCache.Known] = {}
+        self._responses: dict[bytes, ResponseCache.Known] = {}
         self._size = 0
         #: Return the response and log entry of a request with the same head, or None.
-        self.get = self._replies.get
+        self.get = self._responses.get
 
-    def put(self, request: Request, reply: bytes, entry: tuple[str, str] | None = None) -> None:
+    def put(self, request: Request, response: bytes, entry: tuple[str, str] | None = None) -> None:
         """Cache a response that depends on the request's head alone, with its log entry, if there is room."""
         if self.private:
             return
-        size = ENTRY + len(request) + len(reply)
+        size = ENTRY + len(request) + len(response)
         if self._size + size <= CAPACITY and len(request) <= HEAD:
             self._size += size
             # As plain bytes: a Request would keep its body in memory.
-            self._replies[bytes(request)] = reply, entry
+            self._responses[bytes(request)] = response, entry
 
 
 def head(request: Request, status: int, cache: ResponseCache, fields: Fields) -> bytes:
@@ -144,11 +145,11 @@ def refuse_method(request: Request, cache: ResponseCache, allowed: str) -> bytes
     return error(request, 405 if request.method in KNOWN else 501, cache, [("Allow", allowed)])
 
 
-def status_and_size(reply: Reply) -> tuple[int, int | None]:
+def status_and_size(response: Reply) -> tuple[int, int | None]:
     """Return a response's status, and the length of its body in bytes; None if that is not known yet."""
-    if isinstance(reply, bytes):
-        return int(reply[9:12]), len(reply) - reply.index(b"\r\n\r\n") - 4
-    found: tuple[int, int | None] = getattr(reply, "status_and_size")  # noqa: B009, set on every iterator of httpd
+    if isinstance(response, bytes):
+        return int(response[9:12]), len(response) - response.index(b"\r\n\r\n") - 4
+    found: tuple[int, int | None] = getattr(response, "status_and_size")  # noqa: B009, set on every iterator of httpd
     return found
 
 

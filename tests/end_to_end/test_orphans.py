@@ -7,30 +7,37 @@ import signal
 import socket
 import subprocess
 from contextlib import ExitStack
+from itertools import product
 
 import pytest
 
 from tests.end_to_end.project import Project
 from tests.operating.live import alive, children, free_port, until
 
-#: Each daemon is launcelot, by another name and in so many processes.
-PROCESSES = {"single": 1, "twins": 2, "quartet": 4}
+#: Under each engine, each daemon is launcelot, by another name and in so many processes.
+PROCESSES = {"single": 1, "twins": 2}
 
-each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool", "loop"])
+#: Engines whose daemons run under one supervisord.
+each_group = pytest.mark.parametrize(
+    "engines", [("one", "threads", "forks"), ("pool", "loop")], ids=lambda engines: ", ".join(engines)
+)
 
 
-def add_daemons(project: Project, engine: str) -> None:
+def add_daemons(project: Project, engines: tuple[str, ...]) -> list[str]:
+    """Add the daemons, and return the names of those with several processes."""
     supervision = project.path / "supervisord.conf"
     text = supervision.read_text("utf-8")
     section = text[text.index("[program:launcelot]") : text.rindex("[program:zen]")]
     project.keep()
-    for name, processes in PROCESSES.items():
+    for engine, (number, processes) in product(engines, PROCESSES.items()):
+        name = f"{number}-{engine}"
         project.ports[name] = port = free_port()
         (project.path / "conf" / f"{name}.ini").write_text(
             f"[daemon]\nservice = launcelot\nport = {port}\nengine = {engine}\nprocesses = {processes}\n", "utf-8"
         )
         with supervision.open("a", encoding="utf-8") as file:
             file.write("\n" + section.replace("launcelot", name))
+    return [f"twins-{engine}" for engine in engines]
 
 
 def start(project: Project) -> None:
@@ -52,10 +59,12 @@ def ready(project: Project, name: str) -> bool:
     return state == "RUNNING"
 
 
-@each_engine
+@each_group
 @pytest.mark.timeout(120)
-def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(project: Project, engine: str) -> None:
-    add_daemons(project, engine)
+def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(
+    project: Project, engines: tuple[str, ...]
+) -> None:
+    add_daemons(project, engines)
     start(project)
     for name, port in project.ports.items():
         # RUNNING means that it has lived for two seconds, which on a busy machine may be too short to listen.
@@ -66,12 +75,12 @@ def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(pr
             busy = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0))
             busy.sendall(b"What is your name?What")
             assert busy.recv(100)
-        old = [project.pid(name) for name in PROCESSES]
+        old = [project.pid(name) for name in project.ports]
         os.kill(project.supervisord, signal.SIGKILL)
         until(lambda: not alive(project.supervisord), "its end")
         (project.path / "run" / "supervisord.pid").unlink()
         start(project)
-        for name in PROCESSES:
+        for name in project.ports:
             until(lambda: ready(project, name), f"{name} running", 30.0)  # noqa: B023
     for name, port in project.ports.items():
         until(lambda: project.answers(port), f"{name}'s answer")  # noqa: B023
@@ -80,15 +89,17 @@ def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(pr
     assert not any(map(alive, old))
 
 
-@each_engine
+@each_group
 @pytest.mark.timeout(120)
-def test_a_parent_of_workers_that_is_killed_is_started_again_at_once(project: Project, engine: str) -> None:
-    add_daemons(project, engine)
+def test_a_parent_of_workers_that_is_killed_is_started_again_at_once(
+    project: Project, engines: tuple[str, ...]
+) -> None:
+    several = add_daemons(project, engines)
     start(project)
     for name, port in project.ports.items():
         # RUNNING means that it has lived for two seconds, which on a busy machine may be too short to listen.
         until(lambda: ready(project, name) and project.answers(port), f"{name} running", 30.0)  # noqa: B023
-    for name in ("twins", "quartet"):
+    for name in several:
         with socket.create_connection(("127.0.0.1", project.ports[name]), 10.0) as busy:
             busy.sendall(b"What is your name?What")
             assert busy.recv(100)

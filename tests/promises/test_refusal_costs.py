@@ -56,8 +56,10 @@ def ratios_of(grammar: Grammar, folder: Path) -> dict[str, float]:
     """Return the cost of each adversarial input relative to an honest one."""
     feed = grammar.serve(folder)
     assert grammar.size * 0.9 <= len(grammar.honest(grammar.size)) <= grammar.size
-    times = 1 + int(LEAST / min(cost(feed, grammar.honest(grammar.size)) for _ in range(TRIES)))
-    once = min(cost(feed, *[grammar.honest(grammar.size) for _ in range(times)]) for _ in range(TRIES))
+    once = min(cost(feed, grammar.honest(grammar.size)) for _ in range(TRIES))
+    if once < LEAST:
+        times = 1 + int(LEAST / once)
+        once = min(cost(feed, *[grammar.honest(grammar.size) for _ in range(times)]) for _ in range(TRIES))
     ratios: dict[str, float] = {}
     for shape, data in grammar.adversarial(grammar.size).items():
         assert len(data) <= grammar.size + HEAD, shape

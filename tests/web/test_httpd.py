@@ -209,7 +209,7 @@ def test_response_cache_is_bounded(httpd: Httpd, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("daemons.httpd.time", lambda: 1_790_000_000.5)
     for number in range(100):
         assert ask(httpd, f"/short.txt?{number}").body == b"short"
-    assert 0 < len(httpd._cache._replies) < 50
+    assert 0 < len(httpd._cache._responses) < 50
 
 
 def test_listing_escapes_names(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from daemons.framings.cache import BoundedCache
 
-#: Bytes per recv(2) while messages are short, as most are.  A bytes object of this size, with its header of 33 bytes,
-#: still comes from Python's own allocator (up to 512 bytes, Objects/obmalloc.c); malloc(3) takes three times as long.
-SHORT = 512 - 33 - 1
+#: Bytes per recv(2) while messages are short, as most are.  A bytes object of this size, with 32 bytes of header and a
+#: NUL at its end, is the longest from Python's own allocator (512 bytes, Objects/obmalloc.c); malloc(3) takes three
+#: times as long.
+SHORT = 512 - 32 - 1
 
 #: Entries per table.  `daemons.framings.cache.ROOM` bounds their bytes.
 MAX_ENTRIES = 1024

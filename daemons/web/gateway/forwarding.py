@@ -87,7 +87,7 @@ class Forwarding:
         self.upstream = upstream
 
     def respond(self, request: Request, cache: ResponseCache, peer: Peer, prefix: str, rest: Names) -> Reply:
-        """Forward a request, and return the response: bytes, or a `ForwardedReply` for a long one."""
+        """Forward a request, and return the response: bytes, or a `ForwardedResponse` for a long one."""
         if request.method not in ALLOWED.split(", "):
             return refuse_method(request, cache, ALLOWED)
         if _may_have_dots(b"/".join(rest)):
@@ -148,7 +148,7 @@ class Forwarding:
         pieces = exchange.pieces()
         # Until the first piece has arrived, the response can still be replaced by 502.
         first = next(pieces, b"")
-        return ForwardedReply(self._parts(head, first, pieces, chunked), exchange, closes=closes)
+        return ForwardedResponse(self._parts(head, first, pieces, chunked), exchange, closes=closes)
 
     def _parts(self, head: bytes, first: bytes, pieces: Iterator[bytes], chunked: bool) -> Generator[bytes, None, None]:
         """Yield the bytes of a response, each piece followed by an empty one, which has it sent before the next
@@ -171,7 +171,7 @@ def _framed(piece: bytes, chunked: bool) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
 
 
-class ForwardedReply(Iterator[bytes]):
+class ForwardedResponse(Iterator[bytes]):
     """A response that is forwarded as it arrives."""
 
     def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:

@@ -178,7 +178,7 @@ class ResponseBuffer(ResponseHead):
         """Whether the body ends with the last chunk of a chunked body without trailers (RFC 9112, section 7.1)."""
         return b"".join(part for part in self._parts[-4:] if isinstance(part, bytes)).endswith(b"0\r\n\r\n")
 
-    def reply(self, head: bytes, parts: list[bytes | FileSlice]) -> bytes | ResponseParts:
+    def assemble(self, head: bytes, parts: list[bytes | FileSlice]) -> bytes | ResponseParts:
         """Return the response as a `Conversation` sends it: bytes if it is in memory, else `ResponseParts`."""
         if not self._descriptors:
             return b"".join((head, *parts))  # type: ignore[arg-type]  # all are bytes

@@ -73,19 +73,19 @@ class WebService(Service):
         `address` and `peer` are the client's address and its name in the log.  `is_gone` returns True if the client can
         receive nothing more."""
         handler: Any = None
-        reply: Reply | None = None
+        result: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)
         try:
             while True:
-                request = cast(Request, (yield reply))
+                request = cast(Request, (yield result))
                 if request.expects:
-                    reply = CONTINUE
+                    result = CONTINUE
                     continue
                 response = ResponseBuffer(bounds)
                 if handler is None:
                     handler = self._handler(server, address, peer, response)
                 try:
-                    reply = self._respond(handler, request, response)
+                    result = self._respond(handler, request, response)
                 except BaseException:
                     response.discard()
                     if isinstance(response.failure, BrokenPipeError):
@@ -94,7 +94,7 @@ class WebService(Service):
                     self._log_request(handler, request, 500, FAILED_SIZE)
                     raise
                 if handler.close_connection and request.keep_alive:
-                    return reply
+                    return result
         finally:
             if handler is not None:
                 handler.finished_in_memory = True
@@ -142,7 +142,7 @@ class WebService(Service):
             raise RuntimeError(f"{name} did not call end_headers(): there is no response to send")
         handler.close_connection = True
         self._log_request(handler, request, 0, response.size)
-        return response.reply(b"", response.content())
+        return response.assemble(b"", response.content())
 
     def _complete(self, handler: Any, request: Request, head: Head, response: ResponseBuffer) -> Reply:
         """Return the response with correct Content-Length and Connection fields, which stock handlers often omit."""
@@ -172,4 +172,4 @@ class WebService(Service):
             fields.append(b"Connection: keep-alive\r\n")
         fields.append(b"\r\n")
         self._log_request(handler, request, response.status, response.size if size is None else size)
-        return response.reply(b"".join(fields), response.content(size))
+        return response.assemble(b"".join(fields), response.content(size))

@@ -18,11 +18,11 @@ from daemons.web.site.redirects import ALL, Redirect
 
 
 class Denied(Exception):
-    """The opened file is not served; `reply` is sent instead."""
+    """The opened file is not served; `response` is sent instead."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, response: Reply) -> None:
         super().__init__()
-        self.reply = reply
+        self.response = response
 
 
 class Shadowed:

@@ -143,10 +143,10 @@ class SiteRouter:
             return self._static.respond(request, cache), True
         gate = Gate(self._guarded, request, cache, peer, names, protection)
         try:
-            reply = self._static.respond(request, cache, gate)
+            response = self._static.respond(request, cache, gate)
         except Denied as denied:
-            return denied.reply, False
-        return reply, not gate.cache.private
+            return denied.response, False
+        return response, not gate.cache.private
 
     def _protection_of_file(self, names: Names) -> Protection | None:
         """Return the protection of the file at `names`, by its path alone."""

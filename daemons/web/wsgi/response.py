@@ -148,7 +148,7 @@ class WSGIResponse:
         self.size = self._announced
         head = self._end_of_head()
         is_gone = bool if self._bounds is None else self._bounds.is_gone
-        return WSGIReply(self, framed(head, self._all(rest, pieces), self._announced, chunked, is_gone))
+        return StreamedResponse(self, framed(head, self._all(rest, pieces), self._announced, chunked, is_gone))
 
     def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
@@ -169,7 +169,7 @@ class WSGIResponse:
         if written is None:
             return head + rest[: self._announced]
         written.write(rest)
-        return written.reply(head, written.content(self._announced))
+        return written.assemble(head, written.content(self._announced))
 
     def _bodiless(self, size: int | None) -> bytes:
         """Return a response without a body.  For HEAD, it has the Content-Length of GET, unless that is 0."""
@@ -198,21 +198,21 @@ class WSGIResponse:
     def _all(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         written, self._written = self._written, None
         if written is not None:
-            written_reply = written.reply(b"", written.content())
-            if isinstance(written_reply, bytes):
-                yield written_reply
+            response = written.assemble(b"", written.content())
+            if isinstance(response, bytes):
+                yield response
             else:
                 try:
-                    yield from written_reply.read_all()
+                    yield from response.read_all()
                 finally:
-                    written_reply.close()
+                    response.close()
         yield first
         # Not `yield from`, which would also call the close() of `pieces`.
         for piece in pieces:  # noqa: UP028
             yield piece
 
 
-class WSGIReply(Iterator[bytes]):
+class StreamedResponse(Iterator[bytes]):
     """A response that is sent piece by piece."""
 
     def __init__(self, response: WSGIResponse, pieces: Generator[bytes, None, None]) -> None:

@@ -81,13 +81,13 @@ class WSGIService(Service):
         `address` and `peer` are the client's address and its name in the log.  `is_gone` returns True if the client can
         receive nothing more."""
         peer_environ: dict[str, Any] | None = None
-        reply: Reply | None = None
+        result: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)
         try:
             while True:
-                request = cast(Request, (yield reply))
+                request = cast(Request, (yield result))
                 if request.expects:
-                    reply = CONTINUE
+                    result = CONTINUE
                     continue
                 if request.method == "CONNECT":
                     return RESPONSES[501]  # WSGI has no tunnels
@@ -100,7 +100,7 @@ class WSGIService(Service):
                     }
                 response = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
                 try:
-                    reply = response.run(self.ready, self._environs.make(request, peer_environ))
+                    result = response.run(self.ready, self._environs.make(request, peer_environ))
                 except BaseException:
                     if response.peer_is_gone:
                         self._log_request(address[0], request, response.status, 0)
@@ -110,7 +110,7 @@ class WSGIService(Service):
                 peer_environ["wsgi.errors"].flush()
                 self._log_request(address[0], request, response.status, response.size)
                 if response.closes and request.keep_alive:
-                    return reply
+                    return result
         finally:
             if peer_environ is not None:
                 peer_environ["wsgi.errors"].flush()

@@ -52,7 +52,7 @@ def test_any_url_gives_a_documented_exit_code_and_printable_lines(
 
 
 #: Number of responses to each command; CAMELOT_HOSTILE overrides it.
-ROUNDS = int(os.environ.get("CAMELOT_HOSTILE", "60"))
+ROUNDS = int(os.environ.get("CAMELOT_HOSTILE", "30"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

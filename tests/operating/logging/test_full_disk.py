@@ -105,7 +105,7 @@ def test_conversations_are_lines_and_dropped_lines(suite: Folder, engine: str) -
         os.close(output)
 
 
-def test_log_writer_of_a_detached_daemon_counts_what_it_drops(suite: Folder) -> None:
+def test_log_writer_of_a_detached_daemon_counts_dropped_lines(suite: Folder) -> None:
     path = suite.path / "logs" / "launcelot.detached.log"
     fill(path)
     try:

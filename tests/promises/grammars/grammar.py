@@ -37,8 +37,8 @@ class Grammar:
     adversarial: Callable[[int], Mapping[str, bytes]]
     #: Bytes of the largest input that is read before a decision.
     size: int
-    #: Number of unlike inputs in the memory test, whose limit is proportional: lower if one takes milliseconds.
-    count: int = COUNT
+    #: Number of unlike inputs in the memory test, whose limit is proportional.
+    count: int = COUNT // 2
 
 
 def converse(conversation: Conversation, data: bytes, piece: int = PIECE) -> int:

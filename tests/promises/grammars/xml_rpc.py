@@ -10,7 +10,7 @@ from typing import Any
 import daemons.rpcmath
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import Conversation
-from tests.promises.grammars.grammar import RECORDS, Feed, Grammar, converse, filled, word
+from tests.promises.grammars.grammar import COUNT, RECORDS, Feed, Grammar, converse, filled, word
 from tests.rpc.calling import request, server_for
 
 #: Bytes of a body: [limits] body.
@@ -148,4 +148,4 @@ def honest_xml(size: int) -> bytes:
     return xmlrpc.client.dumps((RECORDS * (size // one),), "remote_repr").encode()
 
 
-GRAMMARS = (Grammar("XML-RPC", serve_xml, unlike_xml, honest_xml, adversarial_xml, SIZE),)
+GRAMMARS = (Grammar("XML-RPC", serve_xml, unlike_xml, honest_xml, adversarial_xml, SIZE, count=COUNT),)

@@ -164,7 +164,7 @@ def test_peer_with_regular_requests_is_never_idle(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "count"), [("one", 500), ("threads", 5000), ("forks", 500), ("pool", 5000), ("loop", 5000)]
+    ("engine", "count"), [("one", 500), ("threads", 5000), ("forks", 200), ("pool", 5000), ("loop", 5000)]
 )
 def test_immediate_resets_and_closes_leave_no_descriptor_and_no_traceback(
     engine: str, count: int, process: Callable[..., Process]

@@ -17,7 +17,7 @@ from tests.serving.running import Process, Running, Within, access_of
 from tests.serving.services import LARGE, Echo, Failing, Loud, Patient, Polite, Uncommented
 from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read_all, service_of
 
-#: Of the first two daemons, under every engine, as a process and here; of the others once under each engine.
+#: Of the first two daemons; whole under every engine, as a process and here, in pieces once under each engine.
 every_transcript = pytest.mark.parametrize(
     "transcript", [each for each in read_all() if each.daemon in ("launcelot", "zen")], ids=str
 )
@@ -72,6 +72,7 @@ def test_the_transcripts_of_every_other_service(
 
 
 @every_transcript
+@pytest.mark.parametrize("way", TRANSPARENT, indirect=True)
 @pytest.mark.parametrize("cut", [octet_by_octet, cut_at_random])
 def test_transcript_in_pieces(
     transcript: Transcript, cut: Callable[[bytes], list[bytes]], launch: Callable[[str], Running]

@@ -16,7 +16,7 @@ LIMIT = 400
 
 LINES = Until(b"\n", limit=LIMIT)
 
-#: The first byte of a message that makes the service fail, and of one that ends a talk.
+#: First bytes of messages: for the first the service fails, for the second the talk ends.
 BUG, QUIT = b"!", b"?"
 
 GREETING = b"hello\n"

@@ -151,7 +151,7 @@ LOOP = (
 )
 
 POOL = (
-    Mutation("a result wakes nobody", PoolPoller, "return_to_leader", "self.wake()", "pass"),
+    Mutation("a result does not wake the leader", PoolPoller, "return_to_leader", "self.wake()", "pass"),
     Mutation(
         "a result is lost", PoolPoller, "return_to_leader", "self.ready.append((connection, reply, answered))", "pass"
     ),
@@ -173,7 +173,7 @@ POOL = (
     ),
     Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
     Mutation("connection in service is still polled", StallDetector, "take_over", "poller.suspend(connection)", "pass"),
-    Mutation("nobody leads after a stall", StallDetector, "take_over", "poller.offloading = True", "pass"),
+    Mutation("no thread leads after a stall", StallDetector, "take_over", "poller.offloading = True", "pass"),
     Mutation("lead is taken twice", StallDetector, "take_over", "poller.lease = None", "pass"),
     Mutation("stall detector sleeps", StallDetector, "_sleep", "poller.detector_sleeps = True", "pass"),
     Mutation("stall detector is not woken", PoolPoller, "_events", "self.detector_wakeup.set()", "pass"),
@@ -183,7 +183,7 @@ POOL = (
         "_process_reply",
         "self.in_service.pop(connection)",
         "self.in_service.popitem()",
-        96,
+        159,
     ),
     Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 68),
     Mutation(
@@ -192,7 +192,7 @@ POOL = (
         "_sleep",
         "if poller.waiting:",
         "if not poller.in_service:",
-        159,
+        352,
     ),
     Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
     Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),

@@ -53,7 +53,7 @@ class Accounts:
             client.faults += self.faults_of(connection, client.endpoint.peer)
 
     def faults_of(self, connection: Connection, end: Endpoint) -> Iterator[str]:
-        """Return what is wrong with a connection that is being closed."""
+        """Yield the violations found in a connection that is being closed."""
         world, ending = self.world, connection.ending
         if connection.sent != end.taken:
             yield f"logged {connection.sent} bytes sent, not {end.taken}"
@@ -131,7 +131,7 @@ class Properties:
         return f"polled and handled descriptors differ: {polled ^ handled}" if polled != handled else ""
 
     def _left_undone(self, connection: Connection) -> str:
-        """Return what the server should have done for a peer before it went to sleep; empty if there is nothing."""
+        """Return the first task for a peer that the server left undone before it went to sleep, or an empty string."""
         if self.excused(connection):
             return ""
         client = self.clients[connection.address[1]]

@@ -1,6 +1,6 @@
 """Threads of which only one runs at a time, chosen by the seed.
 
-A simulated thread is a real one that runs only while it holds the turn.  It passes the turn on when it waits, and at
+A simulated thread is a real thread that runs only while it holds the turn.  It passes the turn on when it waits, and at
 `Scheduler.give_way`, which the simulated system calls and queues call.  So a run can be repeated exactly.
 """
 
@@ -41,7 +41,7 @@ class Task:
         self.daemon = daemon
         self.turn = threading.Lock()
         self.turn.acquire()
-        #: What the thread waits for, and until when; it runs if either is the case.
+        #: The condition and the time that the thread waits for; it runs at the earlier of the two.
         self.condition: Callable[[], bool] = _never
         self.until = -math.inf
         self.done = False

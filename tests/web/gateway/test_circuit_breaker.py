@@ -52,11 +52,11 @@ def test_trials_beside_a_long_one_are_short_unless_they_cannot_be_repeated() -> 
     assert short == Trial(PAUSE, False)
     assert breaker.begin(103.0, TIMEOUT, repeatable=False)[1] == long
     assert breaker.begin(103.0, PAUSE / 2, repeatable=True)[1] == Trial(PAUSE / 2, False)
-    # The failure of the short one is not the end of the long one, but that of the long one is.
+    # The failure of the short trial does not end the long trial; its own failure does.
     breaker = breaker.fail(103.0, short)
     assert breaker.begin(103.0, TIMEOUT, repeatable=True)[1] == short
     assert breaker.fail(103.0, long).begin(104.0, TIMEOUT, repeatable=True)[1] == long
-    # Nor does a long one that was lost, with its process, prevent the next for longer than its timeout.
+    # If the long trial is lost with its process, the next is allowed after the timeout.
     assert breaker.begin(101.0 + TIMEOUT, TIMEOUT, repeatable=True)[1] == long
 
 
