@@ -194,7 +194,8 @@ class Queue:
         self._scheduler.give_way()
 
     def get(self) -> Any:
-        self._scheduler.wait(lambda: bool(self._items))
+        while not self._items:  # as the system calls of a client may end a wait early
+            self._scheduler.wait(lambda: bool(self._items))
         return self._items.popleft()
 
     def qsize(self) -> int:
