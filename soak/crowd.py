@@ -1,14 +1,16 @@
-"""A crowd of hostile clients, in a process of its own: ``python -m soak.crowd KIND PORT COUNT RATE``.
+"""A crowd of hostile clients, in a process of its own: ``python -m soak.crowd KIND PORT COUNT RATE [REQUEST]``.
 
 They keep COUNT connections open, and replace those that the daemon closes, at most RATE a second.  The process prints
-``full`` when it has opened COUNT connections for the first time, and ends when its standard input ends.
+``full`` when COUNT connections have been established, and ends when its standard input ends.
 """
 
 from __future__ import annotations
 
 import errno
+import resource
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,12 +23,18 @@ from soak.place import TOP
 
 QUESTION = next(iter(ANSWERS))
 
-#: What a connection sends at first, and whether it goes on sending and reads.
+#: What a connection sends, whether it repeats that, and whether it reads.  The last three are for the service of
+#: `soak.held`, whose messages follow their length.
 KINDS = {
     "mute": (b"", False, False),
+    #: What is given as REQUEST, in hexadecimal digits.
+    "request": (b"", False, False),
     "half": (QUESTION[:-1], False, False),
     "never-reader": (QUESTION * 400, True, False),
     "pipeline": (QUESTION * 400, True, True),
+    "large-half": (struct.pack("!I", 1024**2) + bytes(120 * 1024), False, False),
+    "medium-half": (struct.pack("!I", 1024**2) + bytes(30 * 1024), False, False),
+    "unread-echo": ((struct.pack("!I", 16 * 1024) + bytes(16 * 1024)) * 4, True, False),
 }
 
 #: Source addresses: each has some 28,000 ports.
@@ -35,6 +43,10 @@ HOSTS = tuple(f"127.0.0.{last}" for last in range(2, 8))
 #: Connections opened in one turn; the rest of the rate follows in the next ones.
 BATCH = 64
 
+#: Connections that are being established, at most: fewer than the kernel's queue of a listener has room for.  Else it
+#: drops segments, and newcomers, too, would have to send theirs again after seconds.
+CONNECTING = 256
+
 #: Seconds between two turns, at least.
 PAUSE = 0.005
 
@@ -42,11 +54,17 @@ PAUSE = 0.005
 class Clients:
     """The connections of a crowd, in one epoll set."""
 
-    def __init__(self, kind: str, port: int, count: int, rate: float) -> None:
-        self.opening, self.sends, self.reads = KINDS[kind]
+    def __init__(self, kind: str, port: int, count: int, rate: float, request: bytes = b"") -> None:
+        self.opening, self.repeats, self.reads = KINDS[kind]
+        self.opening = self.opening or request
         self.port, self.count, self.rate = port, count, rate
         self.epoll = select.epoll()
         self.open: dict[int, socket.socket] = {}
+        #: Bytes of `opening` that were sent, by descriptor.
+        self.sent: dict[int, int] = {}
+        #: Descriptors of connections that are being established.
+        self.connecting: set[int] = set()
+        self.established = 0
         self.opened = 0
         self.due = 0.0
         self.last = time.monotonic()
@@ -55,9 +73,9 @@ class Clients:
         """Replace closed connections, and read and write."""
         now = time.monotonic()
         # The first connections come at once, replacements at the rate.
-        self.due = BATCH if self.opened < self.count else min(BATCH, self.due + (now - self.last) * self.rate)
+        self.due = BATCH if self.established < self.count else min(BATCH, self.due + (now - self.last) * self.rate)
         self.last = now
-        while self.due >= 1 and len(self.open) < self.count:
+        while self.due >= 1 and len(self.open) < self.count and len(self.connecting) < CONNECTING:
             self.due -= 1
             if not self._connect():
                 break
@@ -80,6 +98,8 @@ class Clients:
             return False
         self.opened += 1
         self.open[peer.fileno()] = peer
+        self.sent[peer.fileno()] = 0
+        self.connecting.add(peer.fileno())
         self.epoll.register(peer.fileno(), select.EPOLLOUT | select.EPOLLRDHUP)
         return True
 
@@ -91,9 +111,15 @@ class Clients:
             if events & select.EPOLLIN and not peer.recv(256 * 1024):
                 raise ConnectionResetError
             if events & select.EPOLLOUT:
+                if descriptor in self.connecting:
+                    self.connecting.discard(descriptor)
+                    self.established += 1
                 if self.opening:
-                    peer.send(self.opening)
-                if not self.sends:
+                    self.sent[descriptor] += peer.send(self.opening[self.sent[descriptor] :])
+                whole = self.sent[descriptor] == len(self.opening)
+                if whole and self.repeats:
+                    self.sent[descriptor] = 0
+                if whole and not self.repeats:
                     self.epoll.modify(descriptor, select.EPOLLRDHUP)
                 elif self.reads:
                     self.epoll.modify(descriptor, select.EPOLLRDHUP | select.EPOLLIN | select.EPOLLOUT)
@@ -101,15 +127,16 @@ class Clients:
             pass
         except OSError:
             self.epoll.unregister(descriptor)
-            del self.open[descriptor]
+            del self.open[descriptor], self.sent[descriptor]
+            self.connecting.discard(descriptor)
             peer.close()
 
 
 class Crowd:
     """The process of a crowd, as a context manager."""
 
-    def __init__(self, kind: str, port: int, count: int, rate: float = 100_000.0) -> None:
-        words = [sys.executable, "-m", "soak.crowd", kind, str(port), str(count), str(rate)]
+    def __init__(self, kind: str, port: int, count: int, rate: float, request: bytes = b"") -> None:
+        words = [sys.executable, "-m", "soak.crowd", kind, str(port), str(count), str(rate), request.hex()]
         self._process = subprocess.Popen(words, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def wait(self, seconds: float) -> bool:
@@ -134,16 +161,14 @@ class Crowd:
 
 
 def main(arguments: list[str]) -> int:
-    kind, port, count, rate = arguments
-    import resource
-
+    kind, port, count, rate, request = arguments
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    clients = Clients(kind, int(port), int(count), float(rate))
+    clients = Clients(kind, int(port), int(count), float(rate), bytes.fromhex(request))
     full = False
     while not select.select([sys.stdin], [], [], 0)[0]:
         clients.turn()
-        if not full and clients.opened >= clients.count:
+        if not full and clients.established >= clients.count:
             full = True
             with suppress(BrokenPipeError):
                 print("full", flush=True)

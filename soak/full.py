@@ -31,7 +31,7 @@ class Case:
     count: int
     #: Replacements per second for connections that were closed.
     rate: float
-    #: Allowed p99 in milliseconds.
+    #: Allowed p99 in milliseconds, or five times as long as without the crowd.
     bar: float
     extra: str = ""
 
@@ -39,12 +39,13 @@ class Case:
         return f"{self.engine}: {self.count} x {self.kind}, refilled at {self.rate:g}/s"
 
 
-#: The sizes are those of the limits: 10,000, 1,000 and 200 connections.
+#: The sizes are those of the limits: 10,000, 1,000 and 200 connections.  Under forks each connection costs 6 to 8 ms of
+#: processor time, so the rate is low.
 CASES = (
     Case("loop", "half", 12_000, 500, 300),
     Case("pool", "half", 12_000, 500, 300),
     Case("threads", "half", 1_200, 200, 300),
-    Case("forks", "half", 240, 30, 300),
+    Case("forks", "half", 220, 10, 300),
     *(Case(engine, kind, 200, 100, 150) for kind in ("pipeline", "never-reader") for engine in ENGINES),
 )
 
@@ -61,11 +62,11 @@ def play(case: Case, newcomers: int, seconds: float) -> tuple[Measured, Measured
         return before, found
 
 
-def fault(case: Case, found: Measured) -> str:
+def fault(case: Case, before: Measured, found: Measured) -> str:
     """Return the broken promise; empty if there is none."""
     if found.lost:
         return f"{len(found.lost)} of {found.asked} newcomers were not answered: {found.lost[0]}"
-    if found.percentile(0.99) > case.bar:
+    if found.percentile(0.99) > max(case.bar, 5 * before.percentile(0.99)):
         return f"p99 is {found.percentile(0.99):.0f} ms, above {case.bar:g} ms"
     return ""
 
@@ -76,7 +77,7 @@ def play_all(cases: tuple[Case, ...], newcomers: int, seconds: float) -> int:
     for case in cases:
         before, found = play(case, newcomers, seconds / len(cases))
         print(f"soak full: {case!s:52} {found}; before p99 {before.percentile(0.99):.0f} ms", flush=True)
-        if broken := fault(case, found):
+        if broken := fault(case, before, found):
             faults += 1
             print(f"FAULT  {case}: {broken}", flush=True)
     print(f"soak full: {f'{faults} faults' if faults else 'no faults'}")

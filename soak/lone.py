@@ -24,17 +24,24 @@ LAUNCELOT = "[daemon]\nservice = launcelot\nport = {port}\n"
 class Lone:
     """``daemons run lone``, as a context manager.  Its processes are ended by pid, and its folder is removed.
 
-    `ini` is the text of the ini; ``{port}`` stands for a free port.  `modules` are files for the folder, by name."""
+    `ini` is the text of the ini; ``{port}`` and ``{second_port}`` stand for free ports.  `files` are files for the
+    folder, by name."""
 
-    def __init__(self, ini: str = LAUNCELOT, *arguments: str, modules: dict[str, str] | None = None) -> None:
+    def __init__(self, ini: str = LAUNCELOT, *arguments: str, files: dict[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp")).resolve()
-        self.port = free_ports(1)[0]
+        self.port, self.second_port = free_ports(2)
         (self.folder / "conf").mkdir()
-        (self.folder / "conf" / "lone.ini").write_text(ini.replace("{port}", str(self.port)), "utf-8")
-        for name, text in (modules or {}).items():
+        (self.folder / "conf" / "lone.ini").write_text(self._filled(ini), "utf-8")
+        for name, text in (files or {}).items():
             (self.folder / name).write_text(text, "utf-8")
+        if "tls://" in ini:
+            command = [str(BIN / "daemons"), "cert"]
+            subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL)
         self._arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
+
+    def _filled(self, text: str) -> str:
+        return text.replace("{port}", str(self.port)).replace("{second_port}", str(self.second_port))
 
     def __enter__(self) -> Self:
         try:

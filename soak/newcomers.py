@@ -55,7 +55,9 @@ def percentile(times: Sequence[float], share: float) -> float:
     return sorted(times)[max(0, math.ceil(len(times) * share) - 1)] if times else math.nan
 
 
-def visit(ask: Ask, count: int, seconds: float, at_once: int = 2, pause: float = 0.01) -> Measured:
+def visit(
+    ask: Ask, count: int, seconds: float, at_once: int = 2, pause: float = 0.01, lost_after: float = LOST_AFTER
+) -> Measured:
     """Make `count` visits, within `seconds`, from `at_once` threads that pause between two visits."""
     found, lock, end = Measured(), threading.Lock(), time.monotonic() + seconds
 
@@ -72,10 +74,10 @@ def visit(ask: Ask, count: int, seconds: float, at_once: int = 2, pause: float =
                 answered, problem = False, f"{type(error).__name__}: {error}"
             took = time.monotonic() - began
             with lock:
-                if answered and took <= LOST_AFTER:
+                if answered and took <= lost_after:
                     found.times.append(took)
                 else:
-                    found.lost.append(problem)
+                    found.lost.append(f"after {took:.1f} s" if answered else problem)
             time.sleep(pause)
 
     threads = [threading.Thread(target=go_on) for _ in range(at_once)]

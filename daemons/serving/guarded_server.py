@@ -109,6 +109,7 @@ class GuardedServer(_Base):
                 connection.charged = 0
                 budget.PROCESS.release(connection)
             return True
+        size = budget.memory(size, budget.PROCESS.limit, writing=writing)
         connection.charged = size
         verdict, closed = budget.PROCESS.hold(connection, size, writing=writing)
         if verdict is Verdict.REFUSE:

@@ -32,9 +32,9 @@ CANDIDATES = 1024
 #: Minimum seconds between two scans.  A scan of ten thousand connections takes some milliseconds.
 SCAN_INTERVAL = 0.25
 
-#: Grace period in seconds between two messages, and for a peer that takes nothing of its reply; that of other
-#: connections is `daemons.serving.connection.GRACE`.  A person at a terminal pauses for longer than a program that sends
-#: one message.
+#: Grace period in seconds between two messages, and for a peer that takes nothing of its reply.  A person at a terminal
+#: pauses for longer than a program that sends one message.  The grace period of other connections is
+#: `daemons.serving.connection.GRACE`.
 IDLE_GRACE = 5.0
 
 #: Maximum number of connections to evict at a time.
