@@ -174,6 +174,11 @@ class Budget:
             return self._oldest()
 
     @property
+    def pressed(self) -> bool:
+        """Whether more than half of the budget is held."""
+        return self.held > self.limit // 2
+
+    @property
     def room(self) -> int:
         """Bytes that may be read before connections are paused; at least 0."""
         return max(0, self.limit // 2 - self.held)
