@@ -94,11 +94,16 @@ def play(engine: str, seconds: float, share: float = 1.0) -> list[str]:
 
         before = visit(ask, NEWCOMERS // 5, seconds / 2)
         highest = stack.enter_context(Highest(daemon))
-        crowds = [stack.enter_context(Crowd(kind, daemon.port, int(many * share), RATE)) for kind, many in CROWDS.items()]
-        crowds.append(stack.enter_context(Crowd("mute", daemon.second_port, int(MUTE_TLS * share), RATE)))
-        gathered = all([crowd.wait(GATHER) for crowd in crowds])
+        kinds = [(kind, daemon.port, many) for kind, many in CROWDS.items()]
+        kinds.append(("mute", daemon.second_port, MUTE_TLS))
+        crowds = [stack.enter_context(Crowd(kind, port, int(many * share), RATE)) for kind, port, many in kinds]
+        gathered = all(crowd.wait(GATHER) for crowd in crowds)
         found = visit(ask, NEWCOMERS, seconds)
-    print(f"soak held: {engine:8} PSS at most {highest.mib:.0f} MiB; {found}; before p99 {before.percentile(0.99):.0f} ms")
+    print(
+        f"soak held: {engine:8} PSS at most {highest.mib:.0f} MiB; {found}; "
+        f"before p99 {before.percentile(0.99):.0f} ms",
+        flush=True,
+    )
     faults = []
     if not gathered:
         faults.append(f"{engine}: the crowds were not complete within {GATHER:g} s")

@@ -150,7 +150,10 @@ class Pump(socketserver.BaseRequestHandler):
         """Pass input to the conversation; if the peer pipelines, wait for a turn before."""
         conversation = self.conversation
         before = conversation.messages
-        reply = turns.PROCESS.call(conversation.receive, data) if self._pipelined else conversation.receive(data)
+        if self._pipelined or len(data) == RECEIVE:
+            reply = turns.PROCESS.call(conversation.receive, data)
+        else:
+            reply = conversation.receive(data)
         self._pipelined = conversation.messages - before >= turns.PIPELINED
         return reply
 

@@ -31,15 +31,23 @@ class Turns:
         #: Held by the first of the waiting threads.
         self._next = allocate_lock()
 
+    def take(self) -> bool:
+        """Wait for a turn.  Return whether there is one, which `give` must end."""
+        with self._next:
+            return self._turn.acquire(timeout=PATIENCE)
+
+    def give(self) -> None:
+        """End a turn."""
+        self._turn.release()
+
     def call(self, function: Callable[[bytes], T], data: bytes) -> T:
         """Call the function in a turn, and return its result."""
-        with self._next:
-            taken = self._turn.acquire(timeout=PATIENCE)
+        taken = self.take()
         try:
             return function(data)
         finally:
             if taken:
-                self._turn.release()
+                self.give()
 
 
 #: For all servers of this process, since they share the interpreter lock.

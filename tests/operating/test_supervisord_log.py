@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,11 @@ class Disk(io.RawIOBase):
 
 
 @pytest.fixture
-def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count dropped lines during a test."""
     for name in ("emit", "handleError"):
         monkeypatch.setattr(loggers.FileHandler, name, getattr(loggers.FileHandler, name))
     count_dropped_lines()
-    yield
 
 
 @pytest.mark.usefixtures("counting")

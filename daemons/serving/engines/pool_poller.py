@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+from weakref import WeakSet
 
+from daemons.serving import turns
 from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
@@ -67,6 +69,8 @@ class PoolPoller(LoopPoller):
         self.offloading = False
         #: Results from the workers for the leader: connection, reply, whether a message was answered.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
+        #: Connections whose last input had many messages, or was as long as a read: a worker waits for a turn.
+        self._pipelined: WeakSet[LoopConnection] = WeakSet()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}
         #: Readable connections, removed from epoll, that wait for room in the backlog.
@@ -148,6 +152,8 @@ class PoolPoller(LoopPoller):
             if not data and (connection.existing_conversation is None or connection.ending is not None):
                 self._end(connection, None if connection.existing_conversation else DONE)  # as in the loop
                 continue
+            if len(data) == RECEIVE:
+                self._pipelined.add(connection)  # perhaps
             self.offload(connection, partial(connection.conversation.receive, data))
         if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
@@ -243,11 +249,20 @@ class PoolPoller(LoopPoller):
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""
         messages = connection.conversation.messages
+        pipelined = connection in self._pipelined
+        taken = pipelined and turns.PROCESS.take()
         begun = time.monotonic()
-        reply = action()
+        try:
+            reply = action()
+        finally:
+            if taken:
+                turns.PROCESS.give()
         if time.monotonic() - begun > TAKEOVER:
             self.last_slow = time.monotonic()
-        self.return_to_leader(connection, reply, connection.conversation.messages != messages)
+        answered = connection.conversation.messages - messages
+        if pipelined != (answered >= turns.PIPELINED):
+            (self._pipelined.discard if pipelined else self._pipelined.add)(connection)
+        self.return_to_leader(connection, reply, answered != 0)
 
     def return_to_leader(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """In a worker: return a connection with its reply to the leader."""
