@@ -42,8 +42,8 @@ class Disturbances:
     def next(self) -> None:
         """Apply the next disturbance.  Every other one is a reload of all daemons."""
         others = (
-            *(self._kill_worker, self._crowd, self._restart, self._kill_child, self._crowd, self._kill_daemon),
-            *(self._stop_within_reload, self._signal_group),
+            *(self._kill_worker, self._stop_within_reload, self._crowd, self._signal_group),
+            *(self._restart, self._kill_child, self._crowd, self._kill_daemon),
         )
         if self._turn % 2 == 0:
             self._reload()

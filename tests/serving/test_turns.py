@@ -78,32 +78,67 @@ class LongEcho(Service):
         return line
 
 
+class Slow(LongEcho):
+    """The same, but one line is answered only after an event."""
+
+    def __init__(self, released: threading.Event) -> None:
+        super().__init__()
+        self._released = released
+
+    def respond(self, line: bytes) -> bytes:
+        if line == b"slow\n":
+            assert self._released.wait(DEADLINE)
+        return line
+
+
 class Counted(Turns):
-    """Turns that record the inputs processed in them."""
+    """Turns that are counted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inputs: list[bytes] = []
+        self.taken = 0
 
-    def call(self, function: Callable[[bytes], turns.T], data: bytes) -> turns.T:
-        self.inputs.append(data)
-        return super().call(function, data)
+    def take(self) -> bool:
+        self.taken += 1
+        return super().take()
 
 
-def test_only_a_peer_that_pipelines_waits_for_turns(
-    within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted = Counted()
-    monkeypatch.setattr(turns, "PROCESS", counted)
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    made = Counted()
+    monkeypatch.setattr(turns, "PROCESS", made)
+    return made
+
+
+LONG = b"a" * 3000 + b"\n"
+MANY = b"c\n" * 1000 * PIPELINED
+
+
+def test_only_a_peer_that_pipelines_waits_for_turns(within: Callable[..., Within], counted: Counted) -> None:
     running = within("threads", Pump.for_service(LongEcho()))
-    long = b"a" * 3000 + b"\n"
     with connect(running.address) as peer:
         for _ in range(10):
-            ask(peer, long, long)
+            ask(peer, LONG, LONG)
             ask(peer, b"b\n", b"b\n")
-        assert counted.inputs == []
-        many = b"c\n" * 1000 * PIPELINED
+        assert counted.taken == 0
         for _ in range(10):
-            ask(peer, many, many)
-        assert counted.inputs
+            ask(peer, MANY, MANY)
+        assert counted.taken > 0
         ask(peer, b"b\n", b"b\n")
+
+
+def test_workers_of_a_pool_take_turns(within: Callable[..., Within], counted: Counted) -> None:
+    released = threading.Event()
+    running = within("pool", Pump.for_service(Slow(released)))
+    with connect(running.address) as slow, connect(running.address) as peer:
+        slow.sendall(b"slow\n")  # from now on workers answer
+        try:
+            ask(peer, LONG, LONG)
+            assert counted.taken == 0
+            for _ in range(10):
+                ask(peer, MANY, MANY)
+            assert counted.taken > 0
+            ask(peer, b"b\n", b"b\n")
+        finally:
+            released.set()
+        ask(slow, b"", b"slow\n")

@@ -24,8 +24,9 @@ from enum import Enum, auto
 #: The default of ``[limits] held``, in bytes.
 DEFAULT = 256 * 1024**2
 
-#: Bytes of memory of a connection and its conversation, besides the message or reply.
-OVERHEAD = 2048
+#: Bytes of memory of a connection and its conversation, besides the message or reply: some 2 KiB of objects, and gaps
+#: that malloc leaves between the blocks.
+OVERHEAD = 4096
 
 
 def memory(size: int, limit: int, *, writing: bool) -> int:
