@@ -34,6 +34,10 @@ SLOW_CLOSING = 10 * TAKEOVER
 #: Seconds to wait for room in epoll.
 RETRY = 0.1
 
+#: Connections with pipelined messages from which the leader reads in one turn while workers answer.  At each system call
+#: it waits for the interpreter lock, and other connections wait for the end of the turn.
+PIPELINED_READS = 4
+
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
 #: before the leader charges any of it to the memory budget.
@@ -131,12 +135,17 @@ class PoolPoller(LoopPoller):
 
     def _wait_offloading(self, patience: float) -> bool:
         events = self._events(patience)
+        reads = PIPELINED_READS
         for descriptor, _ in events:
             connection = self.reading_connections.get(descriptor)
             if connection is None:
                 if (action := self._actions.get(descriptor)) is not None:
                     action()
                 continue
+            if connection in self._pipelined:
+                if not reads:
+                    continue  # in a later turn: epoll is level-triggered here
+                reads -= 1
             if self._full:
                 self.suspend(connection)
                 self.unread.append(connection)
