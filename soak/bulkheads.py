@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import signal
 import socketserver
 import sys
 import threading
@@ -198,4 +199,5 @@ def run(seconds: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(run(120.0, 0))

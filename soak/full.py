@@ -7,6 +7,7 @@ that never read.  ``python -m soak.full`` plays one case, for example with anoth
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -113,4 +114,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ many workers as configured.
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 import threading
@@ -99,4 +100,5 @@ def run(seconds: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(run(60.0, 0))

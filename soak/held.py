@@ -5,6 +5,7 @@ The memory of the daemon (PSS) must stay below `[limits] held` and 32 MiB, and n
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import sys
@@ -127,4 +128,5 @@ def run(seconds: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(run(120.0, 0))

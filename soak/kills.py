@@ -138,4 +138,5 @@ def run(seconds: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(run(900.0, int(sys.argv[1]) if sys.argv[1:] else 0))

@@ -34,8 +34,8 @@ SLOW_CLOSING = 10 * TAKEOVER
 #: Seconds to wait for room in epoll.
 RETRY = 0.1
 
-#: Connections with pipelined messages from which the leader reads in one turn while workers answer.  At each system call
-#: it waits for the interpreter lock, and other connections wait for the end of the turn.
+#: Connections with pipelined messages from which the leader reads in one turn while workers answer.  At each system
+#: call it waits for the interpreter lock, and other connections wait for the end of the turn.
 PIPELINED_READS = 4
 
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
