@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from soak import engines, failures, payments, supervision
+from soak import bulkheads, engines, failures, full, hangs, held, kills, payments, supervision
 from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
@@ -20,8 +20,13 @@ SECONDS, RATE, DEADLINE = 300.0, 40.0, 10.0
 
 #: Parts besides the load.  Called with the seconds and the seed; each returns the exit code.
 PARTS: dict[str, Callable[[float, int], int]] = {
+    "bulkheads": bulkheads.run,
     "engines": engines.run,
     "failures": failures.run,
+    "full": full.run,
+    "hangs": hangs.run,
+    "held": held.run,
+    "kills": kills.run,
     "payments": payments.run,
     "supervision": supervision.run,
 }

@@ -41,7 +41,10 @@ class Disturbances:
 
     def next(self) -> None:
         """Apply the next disturbance.  Every other one is a reload of all daemons."""
-        others = (self._kill_worker, self._crowd, self._restart, self._kill_child, self._crowd, self._kill_daemon)
+        others = (
+            *(self._kill_worker, self._stop_within_reload, self._crowd, self._signal_group),
+            *(self._restart, self._kill_child, self._crowd, self._kill_daemon),
+        )
         if self._turn % 2 == 0:
             self._reload()
         else:
@@ -120,6 +123,26 @@ class Disturbances:
         self.kills[name] += 1
         self._again(name, lambda: os.kill(pid, signal.SIGKILL))
         self.done["kill -9 of a daemon"] += 1
+
+    def _stop_within_reload(self) -> None:
+        """SIGTERM during a reload: the daemon drains and ends, and supervisord starts it again."""
+        name = self._rng.choice(list(self._place.ports))
+
+        def do() -> None:
+            pid = self._place.figures(name).pid
+            os.kill(pid, signal.SIGHUP)
+            time.sleep(self._rng.uniform(0.0, 0.5))
+            os.kill(pid, signal.SIGTERM)
+
+        self._again(name, do)
+        self.done["SIGTERM after SIGHUP"] += 1
+
+    def _signal_group(self) -> None:
+        """SIGTERM to the process group of a daemon: its workers and children receive it twice."""
+        name = self._rng.choice(list(self._place.ports))
+        pid = self._place.figures(name).pid
+        self._again(name, lambda: os.killpg(pid, signal.SIGTERM))  # supervisord has called setpgrp(2)
+        self.done["SIGTERM to a group"] += 1
 
     def _again(self, name: str, do: object) -> None:
         """Restart a daemon by calling `do`, and keep the counters of the ended run.  The new run replaces the metrics

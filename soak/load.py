@@ -33,8 +33,14 @@ class Record:
         self.honest: Counter[str] = Counter()
         self.hostile: Counter[str] = Counter()
         self.excused: Counter[str] = Counter()
-        self.slowest = 0.0
+        #: Seconds of each visit with the right replies.
+        self.times: list[float] = []
         self.faults: Counter[str] = Counter()
+
+    @property
+    def slowest(self) -> float:
+        """Seconds of the longest visit."""
+        return max(self.times, default=0.0)
 
     def begin_disturbance(self, name: str) -> float:
         """Excuse errors of a daemon from now on, until `end_disturbance`."""
@@ -68,7 +74,7 @@ class Record:
             self.honest[visit.daemon] += 1
         if error is None or isinstance(error, Parted):
             with self._lock:
-                self.slowest = max(self.slowest, took)
+                self.times.append(took)
         if isinstance(error, (*TROUBLES, Parted)) or (error is None and took > self._deadline):
             if not self.undisturbed(visit, began):
                 with self._lock:

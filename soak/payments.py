@@ -7,6 +7,7 @@ round one of several calls of fsync(2) and fdatasync(2) fails, which strace(1) i
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import random
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -256,13 +258,13 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def run(seconds: float, seed: int) -> int:
-    """Run all rounds, `seconds` together; return 0 if no promise was broken, else 1."""
-    plans, rng = rounds(), random.Random(seed)
-    print(f"soak payments: {len(plans)} rounds, {seconds:g} s, seed {seed}", flush=True)
+def play_all(plans: list[Round], seconds: float, seed: int) -> int:
+    """Play the rounds, `seconds` each; return 0 if no promise was broken, else 1."""
+    rng = random.Random(seed)
+    print(f"soak payments: {len(plans)} rounds of {seconds:g} s, seed {seed}", flush=True)
     faults = 0
     for plan in plans:
-        history, recorded = play(plan, seconds / len(plans), rng)
+        history, recorded = play(plan, seconds, rng)
         outcome = f"{history.acknowledged:6} acknowledged of {len(history.operations)}, {len(history.crashes)} kills"
         print(f"soak payments: {plan!s:32} {outcome}", flush=True)
         if violation := history.first_violation(recorded):
@@ -273,3 +275,27 @@ def run(seconds: float, seed: int) -> int:
             faults += 1
     print(f"soak payments: {f'{faults} faults' if faults else 'no faults'}, seed {seed}")
     return 1 if faults else 0
+
+
+def run(seconds: float, seed: int) -> int:
+    """Play all rounds, `seconds` together."""
+    plans = rounds()
+    return play_all(plans, seconds / len(plans), seed)
+
+
+def main(arguments: list[str]) -> int:
+    """Play the rounds of one engine or all, with one number of processes or all."""
+    parser = argparse.ArgumentParser(prog="python -m soak.payments", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--engine", choices=ENGINES, nargs="+", default=ENGINES)
+    add("--processes", type=int, choices=PROCESSES, nargs="+", default=PROCESSES)
+    add("--seconds", type=float, default=60.0, help="of each round (60)")
+    add("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    plans = [plan for plan in rounds() if plan.engine in options.engine and plan.processes in options.processes]
+    return play_all(plans, options.seconds, options.seed)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    sys.exit(main(sys.argv[1:]))

@@ -121,6 +121,14 @@ class Place:
         """Start supervisord, and wait until all daemons are ready.  Raises `PlaceError`."""
         self._command("daemons", "cert")
         self._command("daemons", "check")
+        self.launch()
+        if missing := self.not_ready():
+            raise PlaceError(
+                f"not ready within {START_SECONDS:g} s: {', '.join(missing)}; {self._last_words(missing[0])}"
+            )
+
+    def launch(self) -> None:
+        """Start supervisord."""
         # In the foreground as a child, so that it can be waited for; in its own session, lest Ctrl-C reach it.
         with (self.path / "logs" / "supervisord.out").open("wb") as output:
             self._supervisord = subprocess.Popen(
@@ -132,10 +140,12 @@ class Place:
                 stderr=output,
                 start_new_session=True,
             )
-        if missing := self.not_ready():
-            raise PlaceError(
-                f"not ready within {START_SECONDS:g} s: {', '.join(missing)}; {self._last_words(missing[0])}"
-            )
+
+    def kill_supervisord(self) -> None:
+        """Kill supervisord with kill -9, and reap it."""
+        assert self._supervisord is not None
+        self._supervisord.kill()
+        self._supervisord.wait()
 
     def not_ready(self) -> list[str]:
         """Return the daemons that are not ready after the time to start."""
@@ -252,14 +262,15 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     for port_bytes in iter(lambda: os.urandom(2), None):
         port = 20000 + int.from_bytes(port_bytes, "big") % 12000
-        if port not in found and _is_free(port):
+        if port not in found and is_free(port):
             found.append(port)
             if len(found) == count:
                 break
     return found
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether no socket is bound to this port of 127.0.0.1."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,7 +20,7 @@ READY = re.compile(r"[\w-]+ ready \S+.* engine=\w+ processes=\d+ pid=\d+")
 DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
 
 #: Expected errors: a process was killed.
-PROVOKED = re.compile(r"died of signal 9")
+PROVOKED = re.compile(r"(?:died of|was killed by) signal 9")
 
 #: Under `pool` and `loop`, log lines are buffered for up to 250 ms and lost with kill -9: at most this many.
 LOST_WITH_A_KILL = 60

@@ -9,6 +9,7 @@ from collections import Counter
 from soak import honest, hostile, reconcile, watch, web
 from soak.disturbances import Disturbances
 from soak.load import Load, Record
+from soak.newcomers import percentile
 from soak.place import LOG_BACKUPS, LONGEST_DEADLINE, Place, until
 
 PROGRESS_SECONDS = 10.0
@@ -153,7 +154,8 @@ class Run:
             "disturbances    " + _listed(self._disturbances.done),
         ]
         lines += [f"endings         {_listed(self._endings)}", f"log             {self._lines:,} lines"]
-        lines.append(f"slowest reply   {record.slowest:.2f} s")
+        shares = ", ".join(f"p{share * 100:g} {percentile(record.times, share):.2f}" for share in (0.5, 0.9, 0.99))
+        lines.append(f"seconds a visit {shares}, longest {record.slowest:.2f}")
         lines.append(f"machine         {sum(self._cores) / max(1, len(self._cores)):.2f} cores on average")
         return [*lines, ""]
 

@@ -4,6 +4,8 @@ At shutdown, supervisord stops one program after the other and waits up to a sec
 
 A stop signal between fork(2) and execve(2) is lost, because the child still has the handlers of supervisord.  The
 program would be killed after `stopwaitsecs`, so the signal is sent again.
+
+It also counts the lines that supervisord cannot write to the logs of its programs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any
 
 from supervisor.events import SupervisorStoppingEvent, Tick5Event, subscribe
 from supervisor.states import ProcessStates
+
+from daemons.operating.supervisord_log import count_dropped_lines
 
 #: Maximum seconds between fork(2) and execve(2) on a busy machine.
 STARTING = 2.0
@@ -49,6 +53,7 @@ def make_interface(supervisord: Any) -> NoInterface:
                 with suppress(OSError):
                     os.kill(pid, process.config.stopsignal)
 
+    count_dropped_lines()
     subscribe(SupervisorStoppingEvent, stop_all)
     subscribe(Tick5Event, repeat)
     return NoInterface()

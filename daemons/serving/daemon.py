@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving import signals
+from daemons.serving import malloc, signals
 from daemons.serving.drain import AFTER_CUT, Drain
 from daemons.serving.guards import budget
 from daemons.serving.guards.admission import Admission
@@ -223,6 +223,8 @@ class Daemon:
             for server in self.servers:
                 server.sweep(now)
             self._parent_watch.check()
+            if budget.PROCESS.pressed:
+                malloc.trim()
             for action in self.on_tick:
                 call_safely(action, now)
         for server in self._with_service_actions:

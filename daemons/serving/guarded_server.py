@@ -15,7 +15,7 @@ from daemons.serving.daemon import Daemon
 from daemons.serving.guards import budget
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.budget import Verdict
-from daemons.serving.guards.eviction import RELEASE, Candidate, first_candidates, has_unread_input, rank
+from daemons.serving.guards.eviction import RELEASE, Candidate, first_candidates, makes_progress, rank
 from daemons.serving.guards.limits import ConnectionCounter, Limits, is_local
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.inlinable import inlinable
@@ -116,6 +116,7 @@ class GuardedServer(_Base):
                 connection.charged = 0
                 budget.PROCESS.release(connection)
             return True
+        size = budget.memory(size, budget.PROCESS.limit, writing=writing)
         connection.charged = size
         verdict, closed = budget.PROCESS.hold(connection, size, writing=writing)
         if verdict is Verdict.REFUSE:
@@ -154,7 +155,7 @@ class GuardedServer(_Base):
         """Evict one of the `candidates`, unless it is not one any more.
 
         Return the seconds to wait until it is closed; None if it stays open."""
-        if not self.holds(connection) or rank(connection, self.limits, now) is None or has_unread_input(connection):
+        if not self.holds(connection) or rank(connection, self.limits, now) is None or makes_progress(connection):
             return None
         self.evict(connection, Refusal.FULL)
         return RELEASE

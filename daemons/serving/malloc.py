@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 #: malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -19,9 +20,16 @@ TRIM_THRESHOLD = 4 * 1024**2
 MAX_ARENAS = 2
 
 
+#: malloc_trim(3), once `configure` has found it.
+_trim: Callable[[int], object] | None = None
+
+
 def configure() -> None:
     """Configure malloc to return freed memory to the system.  Call before threads start; without glibc do nothing."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    global _trim
+    library = ctypes.CDLL(None)
+    _trim = getattr(library, "malloc_trim", None)
+    mallopt = getattr(library, "mallopt", None)
     if mallopt is not None:
         for parameter, value in (
             (M_MMAP_THRESHOLD, MMAP_THRESHOLD),
@@ -29,3 +37,11 @@ def configure() -> None:
             (M_ARENA_MAX, MAX_ARENAS),
         ):
             mallopt(parameter, value)
+
+
+def trim() -> None:
+    """Return free pages between blocks in use to the system, if malloc was configured.
+
+    Messages that grow in pieces leave many: up to a sixth of the memory budget.  This takes 1 to 10 ms."""
+    if _trim is not None:
+        _trim(0)

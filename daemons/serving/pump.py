@@ -9,6 +9,7 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from daemons.serving import turns
 from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
@@ -68,6 +69,8 @@ class Pump(socketserver.BaseRequestHandler):
         #: Number of messages already added from `conversation.messages` to `connection.messages`.  Messages answered
         #: from the cache count in the connection only.
         self._counted = 0
+        #: Whether the last input had many messages.
+        self._pipelined = False
         #: Sends what is pushed to the peer of a talk; None: the service has no talk.
         self._pusher: Pusher | None = None
         if self.binding.talks:
@@ -93,7 +96,7 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.received += len(data)
                 if connection.charged:
                     budget.PROCESS.pin(connection)  # not to be closed while the service processes the message
-                self._send(conversation.receive(data))
+                self._send(self._receive_long(data))
             if (spool := connection.spool) is not None:
                 self._flush(spool)
         except TimeoutError:
@@ -108,6 +111,7 @@ class Pump(socketserver.BaseRequestHandler):
         Return in any other case."""
         conversation, connection, server = self.conversation, self.connection, self.server
         recv, send, find, clock = self.request.recv, self.request.send, conversation.replies.get, time.monotonic
+        receive = conversation.receive
         pusher = self._pusher
         connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
         if connection.charged:
@@ -152,7 +156,7 @@ class Pump(socketserver.BaseRequestHandler):
                 data = self._receive_after_shutdown(connection.grace_until)
             connection.timed = connection.waiting = False
             connection.received += len(data)
-            if reply := conversation.receive(data):
+            if reply := receive(data):
                 sent = self._send_now(reply)
                 if sent != len(reply):
                     self._send_rest(reply, sent)
@@ -160,7 +164,11 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
             if conversation.state != IDLE:
                 break
-            size = SHORT if len(data) < SHORT else RECEIVE
+            if len(data) < SHORT:
+                size = SHORT
+            else:
+                size = RECEIVE
+                receive = self._receive_long
         if conversation.state == PENDING:
             self._send(b"")
 
@@ -185,6 +193,17 @@ class Pump(socketserver.BaseRequestHandler):
             raise ConnectionAbortedError
         if unsent := self._pusher.take_unsent():
             self._send_rest(unsent, 0)
+
+    def _receive_long(self, data: bytes) -> bytes:
+        """Pass input to the conversation; if the peer pipelines, wait for a turn before."""
+        conversation = self.conversation
+        before = conversation.messages
+        if self._pipelined or len(data) == RECEIVE:
+            reply = turns.PROCESS.call(conversation.receive, data)
+        else:
+            reply = conversation.receive(data)
+        self._pipelined = conversation.messages - before >= turns.PIPELINED
+        return reply
 
     def _count(self) -> int:
         """Add the messages answered since the last call to those of the connection, and return their number."""

@@ -16,7 +16,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.daemon import TICK, Daemon
 from daemons.serving.engines.stall_monitor import STALL, CallProbe, StallMonitor
-from daemons.serving.guards.eviction import Rank, has_unread_input, rank
+from daemons.serving.guards.eviction import Rank, makes_progress, rank
 from daemons.serving.interfaces import Served
 from daemons.serving.safe_logger import SafeLogger
 
@@ -93,8 +93,8 @@ class ChildWatchdog:
         """Cut the connection, if it is waiting for its peer, to make room for a new one.  Wait for no lock."""
         connection = self._connection
         found = rank(connection, self._server.limits, time.monotonic())
-        least = Rank.IDLE if number == signals.GIVE_WAY_IDLE else Rank.PARTIAL
-        if found is not None and found[0] <= least and not has_unread_input(connection):
+        least = Rank.UNREAD if number == signals.GIVE_WAY_IDLE else Rank.PARTIAL
+        if found is not None and found[0] <= least and not makes_progress(connection):
             connection.refuse(Refusal.FULL)
             connection.cut(Ending.REFUSED)
 

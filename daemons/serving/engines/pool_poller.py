@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+from weakref import WeakSet
 
+from daemons.serving import turns
 from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
@@ -31,6 +33,10 @@ SLOW_CLOSING = 10 * TAKEOVER
 
 #: Seconds to wait for room in epoll.
 RETRY = 0.1
+
+#: Connections with pipelined messages from which the leader reads in one turn while workers answer.  At each system
+#: call it waits for the interpreter lock, and other connections wait for the end of the turn.
+PIPELINED_READS = 4
 
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
@@ -67,6 +73,8 @@ class PoolPoller(LoopPoller):
         self.offloading = False
         #: Results from the workers for the leader: connection, reply, whether a message was answered.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
+        #: Connections whose last input had many messages, or was as long as a read: a worker waits for a turn.
+        self._pipelined: WeakSet[LoopConnection] = WeakSet()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}
         #: Readable connections, removed from epoll, that wait for room in the backlog.
@@ -125,12 +133,17 @@ class PoolPoller(LoopPoller):
 
     def _wait_offloading(self, patience: float) -> bool:
         events = self._events(patience)
+        reads = PIPELINED_READS
         for descriptor, _ in events:
             connection = self.reading_connections.get(descriptor)
             if connection is None:
                 if (action := self._actions.get(descriptor)) is not None:
                     action()
                 continue
+            if connection in self._pipelined:
+                if not reads:
+                    continue  # in a later turn: epoll is level-triggered here
+                reads -= 1
             if self._full:
                 self.suspend(connection)
                 self.unread.append(connection)
@@ -146,6 +159,8 @@ class PoolPoller(LoopPoller):
             if not data and (connection.existing_conversation is None or connection.ending is not None):
                 self._end(connection, None if connection.existing_conversation else DONE)  # as in the loop
                 continue
+            if len(data) == RECEIVE:
+                self._pipelined.add(connection)  # perhaps
             self.offload(connection, partial(connection.conversation.receive, data))
         if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
@@ -244,11 +259,20 @@ class PoolPoller(LoopPoller):
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""
         messages = connection.conversation.messages
+        pipelined = connection in self._pipelined
+        taken = pipelined and turns.PROCESS.take()
         begun = time.monotonic()
-        reply = action()
+        try:
+            reply = action()
+        finally:
+            if taken:
+                turns.PROCESS.give()
         if time.monotonic() - begun > TAKEOVER:
             self.last_slow = time.monotonic()
-        self.return_to_leader(connection, reply, connection.conversation.messages != messages)
+        answered = connection.conversation.messages - messages
+        if pipelined != (answered >= turns.PIPELINED):
+            (self._pipelined.discard if pipelined else self._pipelined.add)(connection)
+        self.return_to_leader(connection, reply, answered != 0)
 
     def return_to_leader(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """In a worker: return a connection with its reply to the leader."""

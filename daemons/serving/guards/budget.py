@@ -24,8 +24,22 @@ from enum import Enum, auto
 #: The default of ``[limits] held``, in bytes.
 DEFAULT = 256 * 1024**2
 
-#: A connection that holds at most this many bytes is never paused: ordinary requests that arrive in parts.
-SMALL = 64 * 1024
+#: Bytes of memory of a connection and its conversation, besides the message or reply: some 2 KiB of objects, and gaps
+#: that malloc leaves between the blocks.
+OVERHEAD = 4096
+
+
+def memory(size: int, limit: int, *, writing: bool) -> int:
+    """Return the bytes of memory for `size` bytes of an unfinished message or, if `writing`, of a reply.
+
+    A bytearray that grows has up to an eighth more than its length (Objects/bytearrayobject.c).  What fits into the
+    budget `limit` alone is never more than it."""
+    return max(size, min(limit, size + OVERHEAD + (0 if writing else size // 8)))
+
+
+#: A connection that is charged at most this many bytes is never paused: ordinary requests that arrive in parts, of up
+#: to 64 KiB.
+SMALL = memory(64 * 1024, DEFAULT, writing=False)
 
 
 #: A connection that holds fewer bytes than this is not charged: ten thousand of them hold 10 MiB.
@@ -159,6 +173,11 @@ class Budget:
         """The connection with the oldest unfinished message."""
         with self._lock:
             return self._oldest()
+
+    @property
+    def pressed(self) -> bool:
+        """Whether more than half of the budget is held."""
+        return self.held > self.limit // 2
 
     @property
     def room(self) -> int:

@@ -2,8 +2,8 @@
 
 Otherwise a few peers could hold all places with half messages until their deadlines.  The order is: connections that
 have not sent a complete message (nothing at all, a part, or an unfinished handshake), then those with a part of a later
-message, then idle ones.  A connection is never evicted while its message is being answered or its input has not been
-processed yet.  All have a grace period.
+message, then idle ones, and last those whose peer takes nothing of its reply.  A connection whose message is being
+answered is never evicted, nor one whose input has not been processed yet.  All have a grace period.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ CANDIDATES = 1024
 #: Minimum seconds between two scans.  A scan of ten thousand connections takes some milliseconds.
 SCAN_INTERVAL = 0.25
 
-#: Grace period in seconds between two messages; that of other connections is `daemons.serving.connection.GRACE`.  A
-#: person at a terminal pauses for longer than a program that sends one message.
+#: Grace period in seconds between two messages, and for a peer that takes nothing of its reply.  A person at a terminal
+#: pauses for longer than a program that sends one message.  The grace period of other connections is
+#: `daemons.serving.connection.GRACE`.
 IDLE_GRACE = 5.0
 
 #: Maximum number of connections to evict at a time.
@@ -45,8 +46,12 @@ RELEASE = 1.0
 #: Milliseconds within which a thread processes bytes that it has read.
 RECENT = 250
 
-#: tcpi_last_data_recv (milliseconds ago) and tcpi_bytes_received in struct tcp_info, linux/tcp.h.
-_LAST_DATA, _BYTES_RECEIVED = slice(52, 56), slice(128, 136)
+#: tcpi_last_data_sent and tcpi_last_data_recv (milliseconds ago), and tcpi_bytes_received, in struct tcp_info,
+#: linux/tcp.h.  A probe of a closed window sends no data.
+_LAST_SENT, _LAST_DATA, _BYTES_RECEIVED = slice(44, 48), slice(52, 56), slice(128, 136)
+
+#: Phases in which a connection waits for its peer.
+_WAITING = frozenset((Ending.HANDSHAKE, Ending.IDLE, Ending.SLOW, Ending.STUCK))
 
 
 class Rank(IntEnum):
@@ -58,6 +63,8 @@ class Rank(IntEnum):
     PARTIAL = 1
     #: Between two messages.
     IDLE = 2
+    #: A reply is waiting for the peer to read.
+    UNREAD = 3
 
 
 Candidate = tuple[Rank, float, "Connection"]
@@ -71,10 +78,12 @@ def rank(connection: Connection, limits: Limits, now: float) -> Candidate | None
         return None
     # A connection with a raw handler is in the phase OVERLONG, except during its handshake, and is not evicted then.
     phase, deadline = connection.timeout_ending, connection.deadline
-    if deadline == math.inf or phase not in (Ending.HANDSHAKE, Ending.IDLE, Ending.SLOW):
+    if deadline == math.inf or phase not in _WAITING:
         return None  # infinite: a worker of a pool is serving it
     grace = connections.GRACE
-    if not connection.so_far()[0]:
+    if phase is Ending.STUCK:
+        found, since, grace = Rank.UNREAD, deadline - limits.write_timeout, IDLE_GRACE
+    elif not connection.so_far()[0]:
         found, since = Rank.NEW, connection.opened
     elif phase is Ending.IDLE:
         found, since, grace = Rank.IDLE, deadline - limits.idle_timeout, IDLE_GRACE
@@ -94,6 +103,25 @@ def first_candidates(found: Iterable[Connection], limits: Limits, now: float) ->
             return new
     others.sort(key=_order)
     return [*new, *islice(others, CANDIDATES - len(new))]
+
+
+def makes_progress(connection: Connection) -> bool:
+    """Return whether input of a candidate has not been processed yet, or its peer is reading its reply."""
+    return takes_reply(connection) if connection.timeout_ending is Ending.STUCK else has_unread_input(connection)
+
+
+def takes_reply(connection: Connection) -> bool:
+    """Return whether the kernel has sent a part of the reply in the last `IDLE_GRACE` seconds.
+
+    It sends nothing while the peer's receive window is closed.  Unknown for a Unix socket: True."""
+    sock = connection.socket
+    if sock.family == socket.AF_UNIX:
+        return True
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_SENT.stop)
+    except (OSError, ValueError):
+        return True  # closed meanwhile
+    return len(info) < _LAST_SENT.stop or _number(info[_LAST_SENT]) < IDLE_GRACE * 1000
 
 
 def has_unread_input(connection: Connection) -> bool:

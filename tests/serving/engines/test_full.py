@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from daemons.serving.connection import GRACE
 from daemons.serving.engines import ENGINES
+from daemons.serving.guards import eviction
 from tests.operating.live import GRAIL, QUEST
 from tests.serving.conftest import Run
 from tests.serving.peers import ask, connect, hear, is_gone, name_of
@@ -134,3 +136,36 @@ def test_limit_is_logged_once_and_counted(process: Callable[..., Process]) -> No
     assert running.wait() == 0
     log = running.all_said()[0]
     assert log.count("limit of 2 connections reached") == 1
+
+
+def stuff(peer: socket.socket) -> None:
+    """Send messages until the daemon stops reading them, because their replies are not read."""
+    peer.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            peer.sendall(b"unread\n" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "way", ["threads in this process", "pool in this process", "loop in this process"], indirect=True
+)
+def test_peers_that_never_read_give_way(run: Run, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eviction, "IDLE_GRACE", 0.5)
+    running = run(Echo, max_connections="2", write_timeout="300s")
+    with connect(running.address) as first, connect(running.address) as second:
+        stuff(first)
+        stuff(second)
+        for number in range(3):
+            with connect(running.address) as peer:
+                ask(peer, b"%d\n" % number, b"%d\n" % number)
+        assert "reason=full" in running.log_line(name_of(first), "refused")
+
+
+def test_peers_that_never_read_give_way_under_forks(process: Callable[..., Process]) -> None:
+    running = process("tests.serving.services:Echo", "forks", "limits.max_connections=2", "limits.write_timeout=300s")
+    with connect(running.address) as first, connect(running.address) as second:
+        stuff(first)
+        stuff(second)
+        with connect(running.address) as peer:
+            ask(peer, b"a\n", b"a\n")
+        assert "reason=full" in running.log_line(name_of(first), "refused")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,8 +13,17 @@ import pytest
 from daemons.serving.connection import GRACE, Connection
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.guards import eviction
-from daemons.serving.guards.eviction import IDLE_GRACE, Eviction, Rank, first_candidates, has_unread_input, rank
+from daemons.serving.guards.eviction import (
+    IDLE_GRACE,
+    Eviction,
+    Rank,
+    first_candidates,
+    has_unread_input,
+    makes_progress,
+    rank,
+)
 from daemons.serving.guards.limits import Limits
+from tests.operating.live import until
 
 LIMITS = Limits()
 
@@ -58,13 +68,14 @@ def test_order_of_eviction_is_new_then_partial_then_idle_and_oldest_first(pair: 
     mute = waiting(pair[0], 900.0)
     half = waiting(pair[0], 901.0, phase=Ending.SLOW, since=990.0)
     shaking = waiting(pair[0], 902.0, phase=Ending.HANDSHAKE)
-    found = first_candidates([idle, idler, partial, mute, half, shaking], LIMITS, NOW)
-    assert [candidate[2] for candidate in found] == [mute, half, shaking, partial, idler, idle]
-    assert [candidate[0] for candidate in found] == [Rank.NEW] * 3 + [Rank.PARTIAL] + [Rank.IDLE] * 2
+    unread = waiting(pair[0], 9.0, phase=Ending.STUCK, since=990.0)
+    found = first_candidates([unread, idle, idler, partial, mute, half, shaking], LIMITS, NOW)
+    assert [candidate[2] for candidate in found] == [mute, half, shaking, partial, idler, idle, unread]
+    assert [candidate[0] for candidate in found] == [Rank.NEW] * 3 + [Rank.PARTIAL] + [Rank.IDLE] * 2 + [Rank.UNREAD]
 
 
 def test_connection_being_served_is_no_candidate(pair: Pair) -> None:
-    reading_reply = waiting(pair[0], 1.0, messages=1, phase=Ending.STUCK)
+    reading_reply = waiting(pair[0], 1.0, messages=1, phase=Ending.STUCK, since=NOW - IDLE_GRACE + 0.1)
     raw = waiting(pair[0], 1.0, phase=Ending.OVERLONG)
     ended = waiting(pair[0], 1.0)
     ended.ending = Ending.MALFORMED
@@ -98,10 +109,35 @@ def test_input_that_was_not_processed_yet_is_noticed(pair: Pair) -> None:
     assert not has_unread_input(connection)
 
 
+def test_reply_that_the_peer_does_not_take_is_noticed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eviction, "IDLE_GRACE", 0.3)
+    connection = waiting(pair[0], 1.0, phase=Ending.STUCK)
+    pair[0].setblocking(False)
+
+    def fill() -> int:
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:
+                sent += pair[0].send(bytes(65536))
+        return sent
+
+    sent = fill()
+    assert makes_progress(connection)
+    until(lambda: not makes_progress(connection), "no data is sent")
+    # Input does not matter: the reply is not read.
+    pair[1].sendall(b"abc")
+    assert not makes_progress(connection)
+    while sent > 0:
+        sent -= len(pair[1].recv(65536))
+        fill()
+    assert makes_progress(connection)
+
+
 def test_closed_socket_counts_as_unread_input(pair: Pair) -> None:
     connection = waiting(pair[0], 1.0)
     pair[0].close()
     assert has_unread_input(connection)
+    assert makes_progress(waiting(pair[0], 1.0, phase=Ending.STUCK))
 
 
 # --- the rounds of eviction ------------------------------------------------------------------------

@@ -22,7 +22,9 @@ CONSTANTS = {
     "daemons.serving.conversation.reply_cache": {"SHORT": 24, "WINDOW": 16, "PAUSE": 64, "MAX_MISSES": 64},
     "daemons.serving.conversation.reply_stream": {"BATCH": 150},
     "daemons.serving.transfer_sizes": {"RECEIVE": 64},
-    "daemons.serving.guards.budget": {"SMALL": 100, "FREE": 16},
+    # Real threads do not wait for each other here: the scheduler of the simulation would not know.
+    "daemons.serving.turns": {"PATIENCE": 0},
+    "daemons.serving.guards.budget": {"SMALL": 100, "FREE": 16, "OVERHEAD": 0},
 }
 
 

@@ -19,8 +19,8 @@ from tests.simulation.engines.scheduler import Event, Killed, Lock, Queue, Sched
 from tests.simulation.engines.world import World
 
 #: Seconds within which the stall detector must have taken the lead from a blocked leader: two samples, and the pause of
-#: a detector that has just woken up.
-DETECTION = 5 * TAKEOVER
+#: a detector that has just woken up.  The clock may pass the end of each of the two pauses by up to 50 ms.
+DETECTION = 5 * TAKEOVER + 2 * 0.05
 
 #: Maximum number of times per event at which all threads wait.
 IDLES = 10
@@ -120,7 +120,7 @@ class PoolWorld(World):
         if self.busy:
             return
         poller: Any = self.daemon.poller
-        seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.1, 0.1, 3.0))
+        seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.2, 0.2, 3.0))
         leading = dict(poller.in_service) if self._leader is self._scheduler.current else {}
         self._blocking += 1
         self.blocked = max(self.blocked, seconds)

@@ -82,6 +82,7 @@ class Scheduler:
         self.tasks = [self.main]
         self.all: list[Task] = []
         self.over = False
+        self._idling = False
 
     def thread(self, **arguments: Any) -> Task:
         """Replace `threading.Thread`."""
@@ -91,7 +92,7 @@ class Scheduler:
 
     def give_way(self) -> None:
         """Let another thread run, perhaps."""
-        if self.over:
+        if self.over or self._idling:
             return
         self.current.until = -math.inf
         self._switch()
@@ -115,7 +116,12 @@ class Scheduler:
             now = self._clock()
             if ready := [task for task in self.tasks if now >= task.until or task.condition()]:
                 return self._rng.choice(ready)
-            self._idle(min(task.until for task in self.tasks))
+            # Clients act now.  Their calls must not end the wait of the thread that is current here.
+            self._idling = True
+            try:
+                self._idle(min(task.until for task in self.tasks))
+            finally:
+                self._idling = False
 
     def _switch(self) -> None:
         me, task = self.current, self._next()
