@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHIPPED = (
-    *("adder", "bcast", "blocks", "calc", "daytime", "dns", "echo", "front", "httpd", "httpsd", "jsonrpc"),
+    *("adder", "bcast", "blocks", "cached", "calc", "daytime", "dns", "echo", "front", "httpd", "httpsd", "jsonrpc"),
     *("launcelot", "linecount", "lines", "prefix", "rpcmath", "sixteen", "streamer", "tlsd", "twoway", "udpd"),
     *("upper", "webapp", "welcome", "zen"),
 )

@@ -28,6 +28,7 @@ from daemons.framings import (
 )
 from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
+from daemons.framings.memcached import Memcached
 from tests.serving.services import Commented
 
 #: Limits so low that random octets often reach them.
@@ -45,12 +46,13 @@ FRAMINGS: dict[str, Framing] = {
     "compressed, longer": Compressed(limit=600, level=9),
     "stream": Stream(),
     "http": HTTP(head=90, headers=3, body=12),
+    "memcached": Memcached(item=12),
 }
 
 every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 
 #: Those that put a reply into the framing in which they read.
-TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream", "http")]
+TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream", "http", "memcached")]
 
 
 def zlib_with_flushes(octets: bytes) -> bytes:
@@ -80,6 +82,13 @@ OCTETS = st.one_of(
         st.sampled_from([b"", b"\n", b"\r\n", b"\r\n"]),
         st.sampled_from([b"", b"twelve octets"[:12], b"5\r\nabcde\r\n", b"D\r\n", b"2;a=b\r\nab\r\n0\r\nA: b\r\n\r\n"]),
         st.sampled_from([b"", b"\r\n", b"0\r\n\r\n"]),
+    ).map(b"".join),
+    st.tuples(
+        st.sampled_from([b"", b" ", b"get a\r\n", b"quit\n", b"\x80", b"get / HTTP/1.1\r\n", b"mg a v\n" * 3]),
+        st.sampled_from([b"set a 0 0 ", b"cas a x 0 ", b"ms a ", b"add %b 0 0 " % (b"k" * 300), b"set a "]),
+        st.sampled_from([b"5", b"12", b"13", b"99999", b"+5", b"x", b"-1", b"5 noreply", b""]),
+        st.sampled_from([b"\r\n", b"\n", b" \r\n", b"\r"]),
+        st.sampled_from([b"hello\r\n", b"twelve bytes\r\n", b"thirteen bytes", b"", b"a" * 2100]),
     ).map(b"".join),
 )
 PIECES = st.lists(OCTETS, max_size=5)
@@ -159,6 +168,8 @@ ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"1;abcdefgh\r\n-\r\n",
     ),
+    "a block": (Memcached(item=LIMIT), b"set a 0 0 %d\r\n" % LIMIT, b"ab"),
+    "a skipped block": (Memcached(item=LIMIT), b"set a 0 0 %d\r\n" % (4 * 1024**3), b"ab"),
     "a trailer": (
         HTTP(head=LIMIT),
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",
