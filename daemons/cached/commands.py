@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from daemons import Reply
 from daemons.cached.meta import MetaCommands
 from daemons.cached.statistics import VERSION, Statistics
-from daemons.cached.store import FETCHED, Store
-from daemons.cached.updates import NOT_FOUND, Updates
+from daemons.cached.store import Store
+from daemons.cached.updates import CR, NOT_FOUND, Updates
 from daemons.cached.words import (
     BAD_DELETE,
     BAD_DELTA,
@@ -28,6 +28,7 @@ from daemons.cached.words import (
     unsigned32,
     unsigned64,
 )
+from daemons.framings.memcached import LINE
 
 TOUCHED, DELETED, OK, END = b"TOUCHED\r\n", b"DELETED\r\n", b"OK\r\n", b"END\r\n"
 
@@ -52,10 +53,12 @@ class Commands:
         self.statistics = Statistics(self.store, item)
         self._updates = Updates(self.store, self.statistics, item)
         self._lock = threading.Lock()
+        self._clock = self.store.clock
+        self._mark_as_used = self.store.items.move_to_end
         meta = MetaCommands(self.store, self.statistics, self._updates)
         #: Commands whose message is parsed by their own method.
         self._by_message: dict[bytes, Callable[[bytes], Reply]] = {
-            b"get": self._get,
+            **dict.fromkeys((b"get", b"gets", b"gat", b"gats"), self._get),
             **dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend", b"cas"), self._updates.respond),
             **dict.fromkeys((b"mg", b"ms", b"md", b"ma", b"me", b"mn"), meta.respond),
         }
@@ -73,48 +76,40 @@ class Commands:
 
     def respond(self, message: bytes) -> Reply:
         """Return the reply to a command: a line, with its block of data if it has one."""
+        if message[:4] == b"get ":
+            # The usual case: one key, which is in the store.  Only valid keys are, so the key need not be validated.
+            # Without the lock, since each step is one operation of the interpreter.
+            key = message[4:-2]
+            if (item := self.store.unflushed.get(key)) is not None and message[-2] == CR:
+                now = self._clock()
+                if now < item.expires:
+                    item.read = now
+                    try:
+                        self._mark_as_used(key)
+                    except KeyError:  # another thread has just removed the item
+                        pass
+                    self.statistics.get_hits += 1
+                    return item.reply
         with self._lock:
-            handler = self._by_message.get(message[: message.find(b" ")])
-            if handler is not None:
-                return handler(message)
-            return self._respond_to_line(message)
-
-    def _respond_to_line(self, message: bytes) -> Reply:
-        end = message.find(b"\n") + 1
-        words = split(message[:end])
-        if not words or len(words[0]) < 2:
-            return ERROR
-        name = words[0]
-        if (handler := self._by_words.get(name)) is not None:
-            return handler(words)
-        if name in self._by_message:
-            # A line that begins with a space, or has no other word.
-            return self._by_message[name](b" ".join(words) + b"\r\n" + message[end:])
-        if name in (b"gets", b"gat", b"gats"):
-            return self._get_many(message[:end], name)
-        return ERROR
+            if message[:4] == b"set ":
+                return self._updates.set(message)
+            end = message.find(b"\n") + 1
+            if end > LINE:
+                return self._get(message)  # no other line may be so long; its words may be too many for a list
+            words = split(message[:end])
+            if not words or len(words[0]) < 2:
+                return ERROR
+            if (by_message := self._by_message.get(words[0])) is not None:
+                return by_message(message)
+            by_words = self._by_words.get(words[0])
+            return ERROR if by_words is None else by_words(words)
 
     # --- retrieval ---------------------------------------------------------------------------------
 
-    def _get(self, message: bytes) -> Reply:
-        # The usual case: one key, which is in the store.  Only valid keys are, so the key need not be validated.
-        if message[-2] == 13:
-            store = self.store
-            key = message[4:-2]
-            if (item := store.items.get(key)) is not None:
-                now = store.clock()
-                if now < item.expires and now < store.flush_at:
-                    item.accessed = now
-                    item.state |= FETCHED
-                    store.items.move_to_end(key)
-                    self.statistics.get_hits += 1
-                    return item.reply
-        return self._get_many(message, b"get")
-
-    def _get_many(self, line: bytes, name: bytes) -> Reply:
+    def _get(self, line: bytes) -> Reply:
         """Reply to get, gets, gat or gats, with any number of keys."""
         words = WORD.finditer(line)
-        next(words)
+        name = next(words)[0]
         expires = None
         if (first := next(words, None)) is None:
             return ERROR
@@ -243,7 +238,7 @@ class Commands:
         if delay is None:
             return b"" if silent else BAD_EXPTIME
         if delay > 0:
-            self.store.flush_at = self.store.deadline(delay)
+            self.store.clear_after(delay)
         else:
             self.store.clear()
         return b"" if silent else OK

@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 
 from daemons.cached.statistics import Statistics
-from daemons.cached.store import BINARY_KEY, FETCHED, STALE, TOKEN_SENT, Item, Store, size_of
+from daemons.cached.store import BINARY_KEY, STALE, TOKEN_SENT, Item, Store, reply_of, size_of
 from daemons.cached.updates import EXISTS, NOT_FOUND, NOT_STORED, STORED, Updates, parts
 from daemons.cached.words import (
     BAD_CHUNK,
@@ -183,7 +183,7 @@ class MetaCommands:
         item = store.peek(key)
         won = False
         if item is None and "N" in request:
-            item = store.put(key, b"0", b"", math.inf)
+            item = store.put(key, reply_of(key, b"0", b""), math.inf)
             won = request.created = True
         if item is None:
             self._count(request, False)
@@ -239,7 +239,7 @@ class MetaCommands:
             case "l":
                 return b" l%d" % (self._store.clock() - item.accessed)
             case "h":
-                return b" h1" if item.state & FETCHED else b" h0"
+                return b" h1" if item.read else b" h0"
         return b""
 
     def _seconds_left(self, item: Item) -> int:
@@ -318,7 +318,7 @@ class MetaCommands:
             item = store.peek(key)
         elif "N" in request:
             result = b"%d" % request.number("J")
-            item = store.put(key, b"0", result, math.inf)
+            item = store.put(key, reply_of(key, b"0", result), math.inf)
             request.created = True
         if item is None or result is None:
             self._statistics.count_arithmetic(increment, False)
@@ -357,5 +357,5 @@ class MetaCommands:
         left = self._seconds_left(item)
         return b"ME %b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d\r\n" % (
             *(shown, min(left, -left), self._store.clock() - item.accessed, item.cas),
-            *(b"yes" if item.state & FETCHED else b"no", size_of(key, item)),
+            *(b"yes" if item.read else b"no", size_of(key, item)),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 #: Bytes counted for an item in addition to its key and its value: two objects of bytes, the item with its numbers, and
 #: an entry of the dict.  Measured with CPython 3.11 on 64 bits.
@@ -18,9 +18,9 @@ OVERHEAD = 400
 #: times").
 LONGEST_RELATIVE = 60 * 60 * 24 * 30
 
-#: States of an item, combined by ``|``: it has been read; it was marked as stale; a client has been told to compute it
-#: again; its key was sent in base64.
-FETCHED, STALE, TOKEN_SENT, BINARY_KEY = 1, 2, 4, 8
+#: States of an item, combined by ``|``: it was marked as stale; a client has been told to compute it again; its key was
+#: sent in base64.
+STALE, TOKEN_SENT, BINARY_KEY = 1, 2, 4
 
 #: Bytes after the value in `Item.reply`.
 TAIL = b"\r\nEND\r\n"
@@ -29,18 +29,30 @@ TAIL = b"\r\nEND\r\n"
 class Item:
     """A value, kept as the reply to ``get``, which is then sent without a copy."""
 
-    __slots__ = ("accessed", "cas", "expires", "reply", "state")
+    __slots__ = ("cas", "expires", "read", "reply", "state", "stored")
 
-    def __init__(self, reply: bytes, expires: float, cas: int, accessed: float, state: int) -> None:
-        #: ``VALUE <key> <flags> <length>``, CR LF, the value, and `TAIL`.
-        self.reply = reply
-        #: Time at which the item expires; infinity: never.
-        self.expires = expires
-        #: Number that changes with each change of the value.
-        self.cas = cas
-        #: Time of the last read or write.
-        self.accessed = accessed
-        self.state = state
+    #: ``VALUE <key> <flags> <length>``, CR LF, the value, and `TAIL`.
+    reply: bytes
+    #: Time at which the item expires; infinity: never.
+    expires: float
+    #: Number that changes with each change of the value.
+    cas: int
+    #: Time at which the value was stored.
+    stored: float
+    #: Time of the last read; 0: none.
+    read: float
+    #: `STALE`, `TOKEN_SENT` and `BINARY_KEY`.
+    state: int
+
+    @property
+    def accessed(self) -> float:
+        """Time of the last read or write."""
+        return self.read or self.stored
+
+
+def reply_of(key: bytes, flags: bytes, value: bytes) -> bytes:
+    """Return the reply to a ``get`` for an item."""
+    return b"VALUE %b %b %d\r\n%b\r\nEND\r\n" % (key, flags, len(value), value)
 
 
 def size_of(key: bytes, item: Item) -> int:
@@ -59,6 +71,9 @@ class Store:
         self.clock = clock
         #: The least recently used item is the first.
         self.items: OrderedDict[bytes, Item] = OrderedDict()
+        #: The same, unless all items will be removed at `flush_at`: then empty.  For readers that know only of the
+        #: expiration time of an item.
+        self.unflushed: Mapping[bytes, Item] = self.items
         self.bytes = 0
         #: Time at which all items will be removed, also those stored until then.
         self.flush_at = math.inf
@@ -78,8 +93,7 @@ class Store:
         """Return a live item and mark it as used; None if there is none."""
         item = self.peek(key)
         if item is not None:
-            item.accessed = self.clock()
-            item.state |= FETCHED
+            item.read = self.clock()
             self.items.move_to_end(key)
         return item
 
@@ -95,31 +109,44 @@ class Store:
             return None
         return item
 
-    def put(self, key: bytes, flags: bytes, value: bytes, expires: float, state: int = 0) -> Item:
-        """Store a value, and remove the least recently used items while there is no room.
+    def put(self, key: bytes, reply: bytes, expires: float, state: int = 0) -> Item:
+        """Store a value, given as `reply_of` makes it, and remove the least recently used items while there is no room.
 
-        Raises `MemoryError` if the item alone is larger than `limit`."""
-        reply = b"VALUE %b %b %d\r\n%b\r\nEND\r\n" % (key, flags, len(value), value)
-        size = len(key) + len(reply) + OVERHEAD
-        old = self.items.pop(key, None)
-        if old is not None:
-            self.bytes -= size_of(key, old)
-        if size > self.limit:
-            raise MemoryError(f"an item of {size} bytes; the store has {self.limit}")
-        self.bytes += size
-        while self.bytes > self.limit:
-            self._evict()
-        self.items[key] = item = Item(reply, expires, self.next_cas(), self.clock(), state)
+        Raises `MemoryError` if the item alone is larger than `limit`; then the old one is removed."""
+        now = self.clock()
+        if now >= self.flush_at:
+            self.clear()
+        item = self.items.get(key)
+        if item is None:
+            size = len(key) + len(reply) + OVERHEAD
+            if size > self.limit:
+                raise MemoryError(f"an item of {size} bytes; the store has {self.limit}")
+            self.items[key] = item = Item()
+            self.bytes += size
+        else:
+            self.items.move_to_end(key)
+            self.bytes += len(reply) - len(item.reply)
+        item.reply = reply
+        item.expires = expires
+        item.stored = now
+        item.read = 0.0
+        item.state = state
+        self._last_cas = item.cas = self._last_cas + 1
         self.total += 1
+        if self.bytes > self.limit:
+            self._evict(now)
+            if key not in self.items:
+                raise MemoryError(f"an item of {size_of(key, item)} bytes; the store has {self.limit}")
         return item
 
-    def _evict(self) -> None:
-        key, item = self.items.popitem(last=False)
-        self.bytes -= size_of(key, item)
-        if item.expires <= self.clock():
-            self.expired += 1
-        else:
-            self.evictions += 1
+    def _evict(self, now: float) -> None:
+        while self.bytes > self.limit:
+            key, item = self.items.popitem(last=False)
+            self.bytes -= size_of(key, item)
+            if item.expires <= now:
+                self.expired += 1
+            else:
+                self.evictions += 1
 
     def remove(self, key: bytes) -> None:
         """Remove an item.  Raises `KeyError` if there is none."""
@@ -131,7 +158,13 @@ class Store:
         self.items.clear()
         self.bytes = 0
         self.flush_at = math.inf
+        self.unflushed = self.items
         self.next_cas()  # as memcached does
+
+    def clear_after(self, exptime: int) -> None:
+        """Remove all items, also those stored until then, at the time that `deadline` returns for `exptime`."""
+        self.flush_at = self.deadline(exptime)
+        self.unflushed = {}
 
     def deadline(self, exptime: int) -> float:
         """Return the time at which an item with the expiration time `exptime` of the protocol expires."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 
 from daemons.cached.statistics import Statistics
-from daemons.cached.store import STALE, TAIL, TOKEN_SENT, Item, Store
+from daemons.cached.store import STALE, TAIL, TOKEN_SENT, Item, Store, reply_of
 from daemons.cached.words import (
     BAD_CHUNK,
     BAD_FORMAT,
@@ -23,10 +22,7 @@ from daemons.cached.words import (
 STORED, NOT_STORED, EXISTS, NOT_FOUND = b"STORED\r\n", b"NOT_STORED\r\n", b"EXISTS\r\n", b"NOT_FOUND\r\n"
 OUT_OF_MEMORY = b"SERVER_ERROR out of memory storing object\r\n"
 
-#: The usual storage commands, which are valid and have no options: name, key, flags, expiration time.
-USUAL = re.compile(
-    rb"(set|add|replace|append|prepend) ([^\x00-\x20\x7f]{1,250}) (0|[1-9]\d{0,8}) (0|[1-9]\d{0,8}) \d+\r\n"
-)
+ZERO, CR = b"0\r"
 
 
 class Updates:
@@ -37,17 +33,24 @@ class Updates:
         self._statistics = statistics
         self._longest_value = longest_value
 
+    def set(self, message: bytes) -> bytes:
+        """As `respond`, for a message that begins with ``set`` and a space."""
+        end = message.find(b"\n") + 1
+        words = message[4:end].split(b" ")
+        if len(words) == 4 and end < len(message) and message[-2:] == b"\r\n":
+            key, flags, exptime, length = words
+            # The usual case.  The reply to get contains the message from the length on, which must be as get writes it:
+            # with CR, without a sign or a leading zero.
+            if flags == b"0" and length[0] > ZERO and length[-2] == CR and (exptime == b"0" or exptime.isdigit()):
+                store = self._store
+                if key in store.items or is_key(key):
+                    expires = math.inf if exptime == b"0" else store.deadline(int(exptime[:10]))
+                    self._statistics.cmd_set += 1
+                    return self._put(key, b"VALUE " + key + b" 0 " + length + message[end:] + b"END\r\n", expires)
+        return self.respond(message)
+
     def respond(self, message: bytes) -> bytes:
         """Return the reply to a storage command with its block of data, or without it if the block was too long."""
-        match = USUAL.match(message)
-        if match is None or (start := match.end()) == len(message) or not message.endswith(b"\r\n"):
-            return self._respond_to_words(message)
-        name, key, flags, exptime = match.groups()
-        self._statistics.cmd_set += 1
-        expires = math.inf if exptime == b"0" else self._store.deadline(int(exptime))
-        return self.store(name, key, flags, message[start:-2], expires)
-
-    def _respond_to_words(self, message: bytes) -> bytes:
         end = message.find(b"\n") + 1
         words = split(message[:end])
         least = 6 if words[0] == b"cas" else 5
@@ -55,6 +58,14 @@ class Updates:
             return ERROR
         reply = self._checked_update(words, message[end:])
         return b"" if words[-1] == b"noreply" else reply
+
+    def _put(self, key: bytes, reply: bytes, expires: float, state: int = 0) -> bytes:
+        try:
+            self._store.put(key, reply, expires, state)
+        except MemoryError:
+            self._statistics.store_no_memory += 1
+            return OUT_OF_MEMORY
+        return STORED
 
     def _checked_update(self, words: list[bytes], block: bytes) -> bytes:
         name, key, flags, exptime = words[0], words[1], unsigned32(words[2]), signed32(words[3])
@@ -124,12 +135,7 @@ class Updates:
                 if len(value) > self._longest_value:
                     return NOT_STORED
                 flags, expires, state = old_flags, old.expires, 0
-        try:
-            store.put(key, flags, value, expires, state)
-        except MemoryError:
-            self._statistics.store_no_memory += 1
-            return OUT_OF_MEMORY
-        return STORED
+        return self._put(key, reply_of(key, flags, value), expires, state)
 
     def add(self, key: bytes, item: Item, delta: int, increment: bool) -> bytes | None:
         """Increment the number in an item by `delta`, modulo 2**64, or decrement it, to 0 at the least.
@@ -144,7 +150,7 @@ class Updates:
         # As in memcached, a number that is not longer than the old one is padded with spaces to its length, and the
         # item stays the same otherwise.
         state = item.state if len(result) <= len(value) else 0
-        self._store.put(key, flags, result.ljust(len(value)), item.expires, state)
+        self._store.put(key, reply_of(key, flags, result.ljust(len(value))), item.expires, state)
         return result
 
 

@@ -26,6 +26,8 @@ WITHOUT_BLOCK = b"gidt"
 #: First bytes of lines that may announce a block: a command name, or spaces before it.
 STORAGE = b"sarpcm "
 
+CR = b"\r"[0]
+
 UPPER_CASE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: A command line that announces a block, and the number of bytes in the block.  The other words may be invalid; the
@@ -66,12 +68,14 @@ class Memcached(Framing):
 class MemcachedDecoder(Decoder):
     """Holds part of a command line or of its block."""
 
-    __slots__ = ("_held", "_item", "_needed", "_seen", "_skip", "ended", "surplus")
+    __slots__ = ("_held", "_item", "_needed", "_seen", "_shortest", "_skip", "ended", "surplus")
 
     def __init__(self, item: int) -> None:
         super().__init__()
         self.ended = self.surplus = False
         self._item = item
+        #: Bytes of the shortest message that may have a block that is too long.
+        self._shortest = item + len(b"set k 0 0 1\r\n\r\n")
         self._held = bytearray()
         #: Bytes of the message in `_held`, once its line has been received; before, 0.
         self._needed = 0
@@ -89,11 +93,18 @@ class MemcachedDecoder(Decoder):
         return self._held.__alloc__()
 
     def decode(self, data: bytes) -> Sequence[bytes]:
-        if not self._held and not self._skip and data and data[0] in WITHOUT_BLOCK:
+        if not self._held and not self._skip and data and self.error is None and not self.ended:
             # The usual case: one read returns exactly one command.
             end = data.find(b"\n") + 1
-            if end == len(data) and end <= LINE and self.error is None and not self.ended:
-                return (data,)
+            if end == len(data):
+                if data[0] in WITHOUT_BLOCK and end <= LINE:
+                    return (data,)
+            elif data[:4] == b"set " and 4 < end <= LINE and data[end - 2] == CR and data.count(b" ", 0, end) == 4:
+                length = data[data.rfind(b" ", 0, end) + 1 : end - 2]
+                # Two spaces in succession would separate three words only.
+                if length.isdigit() and len(length) < 10 and data.find(b"  ", 0, end) < 0:
+                    if end + int(length) + 2 == len(data) <= self._shortest:
+                        return (data,)
         if self.error is not None:
             return ()
         if self.ended:
