@@ -12,15 +12,15 @@ item = 1MiB
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
-from daemons import SIZE, Reply, Service, setting
+from daemons import SIZE, Framing, Reply, Service, setting
 from daemons.cached.commands import Commands
 from daemons.framings.memcached import Memcached
 
 
 class Cached(Service):
+    stream_protocol = "memcached's text protocol"
     shares = True
     questions = (b"version\r\n",)
 
@@ -31,13 +31,20 @@ class Cached(Service):
         memory: int = setting(SIZE, 64 * 1024**2, "Memory for all items; the least recently used are removed.")
         item: int = setting(SIZE, 1024**2, "Maximum size of a value.")
 
+    framing: Framing = Memcached(item=Options.item)
+
     def __init__(self, options: Options | None = None) -> None:
         options = options or self.Options()
+        if options.item > options.memory:
+            raise TypeError("Cached: item is larger than memory; write for example memory = 64MiB and item = 1MiB")
         self.framing = Memcached(item=options.item)
         super().__init__(options)
-        self._lock = threading.Lock()
-        self._respond = Commands(options.memory, options.item).respond
+        self._commands = Commands(options.memory, options.item)
 
     def respond(self, message: bytes) -> Reply:
-        with self._lock:
-            return self._respond(message)
+        return self._commands.respond(message)
+
+    @classmethod
+    def question(cls, word: bytes) -> bytes:
+        """Return the command in an argument, to which the line end is added."""
+        return word if word.endswith(b"\n") else word + b"\r\n"

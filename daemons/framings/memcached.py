@@ -102,9 +102,9 @@ class MemcachedDecoder(Decoder):
             elif data[:4] == b"set " and 4 < end <= LINE and data[end - 2] == CR and data.count(b" ", 0, end) == 4:
                 length = data[data.rfind(b" ", 0, end) + 1 : end - 2]
                 # Two spaces in succession would separate three words only.
-                if length.isdigit() and len(length) < 10 and data.find(b"  ", 0, end) < 0:
-                    if end + int(length) + 2 == len(data) <= self._shortest:
-                        return (data,)
+                plain = length.isdigit() and len(length) < 10 and data.find(b"  ", 0, end) < 0
+                if plain and end + int(length) + 2 == len(data) <= self._shortest:
+                    return (data,)
         if self.error is not None:
             return ()
         if self.ended:

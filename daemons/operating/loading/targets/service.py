@@ -70,8 +70,9 @@ class ServiceTarget(Target):
         if kind.tls_only and (in_clear := [str(each) for each in addresses if each.scheme != "tls"]):
             reason = f"the service requires TLS; not encrypted: {', '.join(in_clear)}; write listen = tls://HOST:PORT"
             raise self.complaint(reason)
-        if self.stream_protocol and any(address.scheme == "udp" for address in addresses):
-            raise self.complaint(f"{self.stream_protocol} does not run over UDP; write listen = tcp://HOST:PORT")
+        protocol = self.stream_protocol or kind.stream_protocol
+        if protocol and any(address.scheme == "udp" for address in addresses):
+            raise self.complaint(f"{protocol} does not run over UDP; write listen = tcp://HOST:PORT")
 
     def _make(self, kind: type[Service]) -> Service:
         """Return an instance of the service with its options and, if set, the limit of bodies."""
