@@ -17,7 +17,8 @@ from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, Length
 from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort, Service, Talk
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply, ReplyCutShort, Service, Talk
 from daemons.settings.values import (
     COUNT,
     DURATION,

@@ -8,7 +8,7 @@ port = 1067
 import logging
 from collections.abc import Sequence
 
-from daemons import Blocked, Blocks, Service, Talk
+from daemons import Blocked, Blocks, Peer, Service, Talk
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class BlockLog(Service):
         b"Simple is better than complex.",
     )
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         while True:
             message = yield None  # an empty reply would be sent as an empty message
             assert isinstance(message, Blocked)

@@ -7,12 +7,12 @@ port = 9099
 
 import datetime
 
-from daemons import Service, Stream, Talk
+from daemons import Peer, Service, Stream, Talk
 
 
 class Daytime(Service):
     framing = Stream()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         yield from ()  # no request is read
         return b"%s\n" % str(datetime.datetime.now()).encode("ascii")

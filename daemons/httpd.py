@@ -75,9 +75,6 @@ FOLDER: FieldType[str] = FieldType(_folder, str, "folder")
 STORE: FieldType[str] = FieldType(str, str, "folder")
 NAME: FieldType[str] = FieldType(_name, str, "name")
 
-#: The peer passed to `_respond` when no response depends on the peer.
-ANONYMOUS = Peer("unknown", "0.0.0.0", False)
-
 
 class Httpd(Service):
     """Serves files, and routes the configured paths of a site to redirects, documents and upstream servers."""
@@ -179,7 +176,7 @@ class Httpd(Service):
         """Return the requests of ``daemons ask``: a GET for each path; the last one closes the connection."""
         return requests(words)
 
-    def talk_with(self, peer: Peer) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         """Respond to one peer's requests until the connection is to be closed."""
         https = None if peer.secure else self.options.https
         reply: Reply | None = None
@@ -196,11 +193,6 @@ class Httpd(Service):
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
 
-    @property
-    def needs_peer(self) -> bool:
-        """Whether responses or log lines depend on the peer."""
-        return bool(self.request_log or self.options.https or (self._router is not None and self._router.needs_peer))
-
     def apology(self, ending: Ending) -> bytes:
         """Return a 500 response after a failure.  For malformed requests, the framing's error is the response."""
         if ending is not Ending.FAILED:
@@ -208,9 +200,6 @@ class Httpd(Service):
         request = Request()
         request.keep_alive = False
         return error(request, 500, ResponseCache(int(time())))
-
-    def respond(self, message: bytes, peer: Peer = ANONYMOUS) -> Reply:
-        return self._respond(cast(Request, message), peer)[0]
 
     def _respond(self, request: Request, peer: Peer) -> tuple[Reply, tuple[str, str] | None]:
         """Return the response and its log entry."""

@@ -7,7 +7,7 @@ port = 1061
 
 import logging
 
-from daemons import Fixed, Service, Talk
+from daemons import Fixed, Peer, Service, Talk
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ class Sixteen(Service):
     framing = Fixed(16)  # any bytes after the message are left unread
     questions = (b"Hi there, server",)
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         message = yield None
         log.info("Incoming sixteen-octet message: %r", message)
         return b"Farewell, client"

@@ -5,7 +5,7 @@ service = tlsd
 listen = tls://127.0.0.1:1069
 """
 
-from daemons import Service, Talk, Until
+from daemons import Peer, Service, Talk, Until
 
 SECRET = b"Simple is better than complex."
 
@@ -15,6 +15,6 @@ class Tlsd(Service):
     framing = Until(b"\n", limit=1)
     tls_only = True
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         yield from ()
         return SECRET

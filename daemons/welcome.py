@@ -5,12 +5,12 @@ service = welcome
 port = 1234
 """
 
-from daemons import Service, Stream, Talk
+from daemons import Peer, Service, Stream, Talk
 
 
 class Welcome(Service):
     framing = Stream()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         yield from ()  # no request is read
         return b"Thank you for connecting"

@@ -21,7 +21,7 @@ from dns.rdataclass import RdataClass
 from dns.rdataset import Rdataset
 from dns.rdatatype import RdataType
 
-from daemons import Framing, LengthPrefixed, Service, Talk, Whole, setting
+from daemons import Framing, LengthPrefixed, Peer, Service, Talk, Whole, setting
 from daemons.dns.query import HEADER, OPCODE, QR, FormatError, Query
 from daemons.dns.response import Response, bare
 from daemons.dns.zones import ZONES, Labels, Zone, suffix
@@ -57,7 +57,7 @@ class Dns(Service):
         self._longest_origin = max(map(len, self._zones))
         self._depth = max(zone.depth for zone in self.options.zone)
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         """Answer queries; close the connection after a message that is not a query."""
         reply = None
         while reply != b"":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
-from daemons.serving.conversation.with_peer import ConversationWithPeer
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import ReplyCutShort, Service
 from daemons.serving.guarded_server import GuardedServer
 from daemons.serving.inlinable import inlinable
 from daemons.serving.peer_check import PeerCheck
@@ -40,8 +40,8 @@ class HandlerServer(GuardedServer):
     def make_bare_conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
-        if pump.service.needs_peer:
-            return ConversationWithPeer(pump.service, pump.binding, partial(self.peer_of, connection))
+        if pump.binding.talks:
+            return Conversation(pump.service, pump.binding, partial(self.peer_of, connection))
         return Conversation(pump.service, pump.binding)
 
     def peer_of(self, connection: Connection) -> Peer:

@@ -20,7 +20,7 @@ import pytest
 
 from daemons.accounts import Accounts
 from daemons.accounts.throttle import NAMED
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.web.site.protection import Realm
 from daemons.webapp import Webapp
 from tests.accounts.files import write_users

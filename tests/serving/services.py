@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from daemons import Ending, ReplyCutShort, Service, Talk, Until
+from daemons import Ending, Peer, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Reply
@@ -168,7 +168,7 @@ class Polite(Service):
 
     framing = LINE
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         said = 0
         try:
             line = yield b"hello\n"
@@ -303,7 +303,7 @@ def conversation(
     if respond is not None:
         methods["respond"] = lambda self, message: respond(message)
     if talk is not None:
-        methods["talk"] = lambda self: talk()
+        methods["talk"] = lambda self, peer: talk()
     return Conversation(type("Made", (Service,), methods)())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemons import Service, Talk
+from daemons import Peer, Service, Talk
 from daemons.serving.pump import Pump
 from tests.serving.conftest import ENGINES
 from tests.serving.peers import ask, connect, converse
@@ -42,7 +42,7 @@ class InRespond(Service):
 class InTalk(Service):
     framing = LINE
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         reply = b""
         while True:
             reply = fail((yield reply))
@@ -60,7 +60,7 @@ class InFinally(Service):
 
     framing = LINE
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         line = b""
         try:
             while True:

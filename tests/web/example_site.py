@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import PENDING, Conversation
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service_binding import ServiceBinding
-from daemons.serving.conversation.with_peer import ConversationWithPeer
 
 #: Modification time of its files: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000
@@ -100,10 +99,7 @@ def request(
 @contextmanager
 def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
     """Open a conversation, and close it as when the client disconnects."""
-    if httpd.needs_peer:
-        conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: peer)
-    else:
-        conversation = Conversation(httpd)
+    conversation = Conversation(httpd, ServiceBinding(httpd), lambda: peer)
     assert conversation.open() == b""
     try:
         yield conversation

@@ -9,8 +9,7 @@ import pytest
 
 from daemons.httpd import Httpd
 from daemons.operating.logging.request_log import Entry, RequestLog
-from daemons.serving.conversation.conversation import PENDING
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.protection import Realm
 from tests.web.example_site import LOCAL, make, request, send, service, talking
@@ -106,11 +105,3 @@ def test_forwarded_response_is_logged_with_its_status_and_known_size(root: str) 
 def test_redirect_to_https_is_logged(root: str) -> None:
     (line,) = log_lines(service(root, https=("localhost", 8443)), request("/short.txt"))
     assert '"GET /short.txt HTTP/1.1" 301 ' in line
-
-
-def test_peer_is_not_needed_without_a_log(root: str) -> None:
-    httpd = service(root)
-    assert not httpd.needs_peer
-    with talking(httpd) as conversation:
-        assert send(conversation, request("/short.txt")).startswith(b"HTTP/1.1 200 OK\r\n")
-        assert conversation.state != PENDING

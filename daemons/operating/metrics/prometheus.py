@@ -18,6 +18,7 @@ from daemons.framings import Until
 from daemons.operating.metrics.scoreboard import Scoreboard
 from daemons.operating.metrics.stats import Figures, figures
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import stream_server
@@ -97,7 +98,7 @@ class Exposition(Service):
         super().__init__()
         self._scoreboard = scoreboard
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         request = _REQUEST.match((yield None))
         if request is None:
             return _response("400 Bad Request")

@@ -20,7 +20,8 @@ from daemons.rpc.methods import Method, Methods
 from daemons.rpc.refusals import PEER, RefusalError, check_access
 from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.service import Peer, Reply, Service, Talk
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply, Service, Talk
 from daemons.settings.values import COUNT, YES_NO, FieldType, choice, setting
 from daemons.web.responses import CONTINUE, Fields, ResponseCache, head
 
@@ -132,14 +133,8 @@ class JSONRPC(Service):
         #: are replaced together, so that no thread adds a decision based on another version of the file.
         self._verdicts: tuple[object, HeadCache[RefusalError | str]] = None, HeadCache()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         """Answer calls until the connection is closed."""
-        return self._answer_all("")
-
-    def talk_with(self, peer: Peer) -> Talk:
-        return self._answer_all(peer.host)
-
-    def _answer_all(self, host: str) -> Talk:
         reply: Reply | None = None
         if not self._over_http:
             while True:
@@ -150,7 +145,7 @@ class JSONRPC(Service):
                     return reply
         while True:
             request = cast(Request, (yield reply))
-            reply = CONTINUE if request.expects else self._answer(request, host)
+            reply = CONTINUE if request.expects else self._answer(request, peer.host)
             if not request.keep_alive:
                 return reply
 

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
@@ -41,13 +42,16 @@ NOTHING: dict[bytes, CachedReply] = {}
 
 
 class Conversation:
-    """Conversation of one peer with `service`; `binding` is shared by all conversations of the service."""
+    """Conversation of one peer with `service`; `binding` is shared by all conversations of the service.
+
+    `find_peer` is called when the talk begins: behind a proxy, the peer's address is not known earlier."""
 
     # A daemon may have ten thousand of these, most of them idle: objects that an idle one does not need are created
     # on first use.
     __slots__ = (
         "_binding",
         "_decoder",
+        "_find_peer",
         "_input_ended",
         "_pieces",
         "_talk",
@@ -60,8 +64,14 @@ class Conversation:
         "state",
     )
 
-    def __init__(self, service: Service, binding: ServiceBinding | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        binding: ServiceBinding | None = None,
+        find_peer: Callable[[], Peer] | None = None,
+    ) -> None:
         self._binding = binding = binding or ServiceBinding(service)
+        self._find_peer = find_peer
         #: `ReplyCache.replies`, valid while the state is IDLE.  An engine may look up an input here itself, to save the
         #: call of `receive`.
         self.replies = binding.cache.replies
@@ -71,7 +81,6 @@ class Conversation:
         self._talk: Talk | None = None
         #: Remaining pieces of a reply.
         self._pieces: ReplyStream | None = None
-        #: Complete messages without a reply yet.
         #: Complete messages without a reply yet.
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
@@ -98,7 +107,8 @@ class Conversation:
 
     def begin(self) -> Talk:
         """Return a new talk of a service that overrides `Service.talk`."""
-        return self._binding.service.talk()
+        find_peer, self._find_peer = self._find_peer, None  # it may refer to this conversation: break the cycle
+        return self._binding.service.talk(Peer() if find_peer is None else find_peer())
 
     def receive(self, data: bytes) -> bytes:
         """Process received bytes, cut anywhere; ``b""`` is the end of the input.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
+from daemons.serving.conversation.peer import Peer
 
 #: Reply to a message: complete, or an iterator of pieces that are requested as the peer reads them.
 Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | FileSlice]
@@ -26,21 +27,6 @@ class ReplyCutShort(Exception):
 
 class PeerLeft(ReplyCutShort):
     """Raised in place of `ReplyCutShort` if the peer has reset the connection, which is not logged as a failure."""
-
-
-class Peer(NamedTuple):
-    """The peer of a conversation."""
-
-    #: Address as logged: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
-    address: str
-    #: IP address without the port, or ``unix``: common to all connections of one host.
-    host: str
-    #: Whether the connection uses TLS.
-    secure: bool
-    #: Return whether nothing can be sent to the peer any more.  Only for a service that `blocks`; else always False.
-    is_reset: Callable[[], bool] = bool
-    #: Return whether the peer has closed at least its sending half.  It may still read.
-    has_closed: Callable[[], bool] = bool
 
 
 class RequestLog(Protocol):
@@ -136,8 +122,8 @@ class Service:
         """
         raise NotImplementedError
 
-    def talk(self) -> Talk:
-        """Hold the conversation with one peer, for replies that depend on earlier messages.
+    def talk(self, peer: Peer, /) -> Talk:
+        """Hold the conversation with `peer`, for replies that depend on the peer or on earlier messages.
 
         The first ``yield`` sends a greeting (None: none); each further ``message = yield reply`` sends a reply and
         receives a message; ``return reply`` sends a last reply and closes.  By default, `respond` is
@@ -147,20 +133,10 @@ class Service:
         while True:
             reply = self.respond((yield reply))
 
-    def talk_with(self, peer: Peer, /) -> Talk:
-        """As `talk`, for a service that needs the peer's address.  By default, call `talk`."""
-        return self.talk()
-
     @property
     def talks(self) -> bool:
-        """Whether the class overrides `talk` or `talk_with`."""
-        kind = type(self)
-        return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
-
-    @property
-    def needs_peer(self) -> bool:
-        """Whether the class overrides `talk_with`, which needs the peer's address."""
-        return type(self).talk_with is not Service.talk_with
+        """Whether the class overrides `talk`."""
+        return type(self).talk is not Service.talk
 
     def limit_blocking_calls(self, most: int, /) -> None:
         """Set the maximum number of calls of `respond` that may block at the same time.

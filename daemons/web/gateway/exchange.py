@@ -14,7 +14,7 @@ from daemons.web.gateway.upstream_socket import UpstreamSocket
 from daemons.web.responses import BODILESS
 
 if TYPE_CHECKING:
-    from daemons.serving.conversation.service import Peer
+    from daemons.serving.conversation.peer import Peer
     from daemons.web.gateway.circuit_breaker import Trial
     from daemons.web.gateway.request_table import RequestTable
     from daemons.web.gateway.upstream_address import UpstreamLimits

@@ -12,7 +12,8 @@ from collections.abc import Generator, Iterable, Iterator
 
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
-from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply, ReplyCutShort
 from daemons.web.files.representations import WHOLE
 from daemons.web.gateway.exchange import Exchange, UpstreamError
 from daemons.web.gateway.upstream import Upstream

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.guards.upstream_counter import UPSTREAMS
 from daemons.web.gateway.circuit_breaker import CLOSED, PAUSE, CircuitBreaker
 from daemons.web.gateway.exchange import LEAVING, PAUSED, Exchange, StaleError, UpstreamError

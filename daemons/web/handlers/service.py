@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from daemons.framings import Framing
 from daemons.framings.http import Request
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service import Reply, Service, Talk
 from daemons.web.handlers.head_cache import Head, Heads, Messages
 from daemons.web.handlers.memory_socket import MemorySocket, RequestBody
@@ -57,7 +58,7 @@ class WebService(Service):
         self._messages = Messages(getattr(class_of(handler), "MessageClass"))  # noqa: B009, the class may be any
         super().__init__()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         """Raises `NotImplementedError`: `talk_to` needs the server and the client."""
         raise NotImplementedError
 

@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Callable
 
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Peer, Reply
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply
 from daemons.web.dates import http_date
 from daemons.web.files.conditions import Validators, evaluate_write_preconditions, tag_of
 from daemons.web.files.lookup import Identity, IsFolder, Refused

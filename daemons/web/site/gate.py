@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Peer, Reply
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply
 from daemons.web.files.hard_links import Unindexed
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.lookup import Files, Folder, Identity, identity_of

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from daemons.accounts import ACCEPTED, BUSY, REFUSED, Accounts, Verdict
 from daemons.accounts.users_file import checked
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.guards.limits import is_local
 from daemons.settings.values import FieldType
 from daemons.web import basic

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from daemons.accounts import verifier
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Peer, Reply
+from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.service import Reply
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.inode_probe import numbered_by_name
 from daemons.web.files.static import Static
@@ -109,8 +110,7 @@ class SiteRouter:
         #: The section that makes requests block: on an upstream server, on fsync(2), or on scrypt, for a fifth of a
         #: second.
         self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""
-        #: Whether responses depend on the peer; and whether request bodies are used.
-        self.needs_peer = bool(proxy or protected)
+        #: Whether request bodies are used.
         self.takes_bodies = bool(documents or proxy)
         #: Whether `respond` sets `request.user`.
         self.sets_user = bool(protected)

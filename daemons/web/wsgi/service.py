@@ -11,6 +11,7 @@ from daemons.framings import Framing
 from daemons.framings.http import HTTP, Request
 from daemons.framings.http.refusals import RESPONSES
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service import Reply, Service, Talk
 from daemons.web.asking import requests
 from daemons.web.handlers.response_buffer import Bounds
@@ -60,7 +61,7 @@ class WSGIService(Service):
         """Return the requests of ``daemons ask``: a GET for each path; the last one closes the connection."""
         return requests(words)
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         """Raises `NotImplementedError`: `talk_to` needs the server and the client."""
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ from daemons.rpc.json.service import JSONRPC
 from daemons.rpc.json.wsgi import JSONApplication
 from daemons.rpc.xml.wsgi import RPC, dispatcher
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.settings.complaints import ConfigurationError
 from tests.accounts.files import CHEAP, write_lines, write_secret
 from tests.operating.conftest import folder
@@ -73,7 +73,7 @@ def by_json(users: Accounts) -> Iterator[Caller]:
 
     class Known(Conversation):
         def begin(self) -> Any:
-            return service.talk_with(Peer("192.0.2.7:4242", "192.0.2.7", False))
+            return service.talk(Peer("192.0.2.7:4242", "192.0.2.7", False))
 
     there = Known(service)
     there.open()

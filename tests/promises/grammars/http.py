@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service_binding import ServiceBinding
-from daemons.serving.conversation.with_peer import ConversationWithPeer
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 from tests.web.example_site import LOCAL, make, service
 
@@ -18,7 +18,7 @@ SIZE = 16 * 1024
 def serve(folder: Path) -> Feed:
     httpd = service(make(folder))
     binding = ServiceBinding(httpd)
-    return lambda data: converse(ConversationWithPeer(httpd, binding, lambda: LOCAL), data)
+    return lambda data: converse(Conversation(httpd, binding, lambda: LOCAL), data)
 
 
 def get(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemons.accounts import Accounts
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service_binding import ServiceBinding
-from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.web.site.protection import Realm
 from tests.accounts.files import write_users
 from tests.promises.grammars.grammar import Feed, Grammar, converse, word
@@ -39,7 +39,7 @@ def serve_basic(folder: Path) -> Feed:
 
     def feed(data: bytes) -> int:
         host = peer()
-        return converse(ConversationWithPeer(httpd, binding, lambda: Peer(f"[{host}]:4242", host, True)), data)
+        return converse(Conversation(httpd, binding, lambda: Peer(f"[{host}]:4242", host, True)), data)
 
     return feed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemons import Ending, Talk
+from daemons import Ending, Peer, Talk
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
 from daemons.serving.conversation.reply_stream import BATCH
 from tests.serving.services import Echo, Polite, conversation
@@ -90,8 +90,8 @@ def test_talk_may_end_before_its_first_reply() -> None:
 
 def test_default_talk_calls_respond() -> None:
     class Shouting(Echo):
-        def talk(self) -> Talk:
-            return (yield from super().talk())
+        def talk(self, peer: Peer) -> Talk:
+            return (yield from super().talk(peer))
 
     talk = Conversation(Shouting())
     assert (talk.open(), talk.receive(b"a\nb\n")) == (b"", b"a\nb\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemons import Ending, Service, Until
+from daemons import Ending, Peer, Service, Until
 from tests.serving.services import Echo, Polite
 
 
@@ -39,7 +39,7 @@ def test_service_without_respond_and_talk_is_a_type_error() -> None:
 
 def test_respond_or_talk_suffices() -> None:
     assert Echo().respond(b"a") == b"a"
-    assert inspect.isgenerator(Polite().talk())
+    assert inspect.isgenerator(Polite().talk(Peer()))
 
 
 def test_options_are_the_argument_of_the_constructor() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemons import Ending, Service, Talk, Until
+from daemons import Ending, Peer, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.conversation.reply_stream import BATCH
@@ -255,7 +255,7 @@ def test_close_runs_finally_clauses_that_raise() -> None:
     class Tidy(Service):
         framing = LINE
 
-        def talk(self) -> Talk:
+        def talk(self, peer: Peer) -> Talk:
             try:
                 yield b"hello\n"
             finally:

@@ -16,7 +16,7 @@ from socketserver import BaseRequestHandler
 
 import pytest
 
-from daemons import Service, Talk
+from daemons import Peer, Service, Talk
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import datagram_server, pool_poller, stream_server
@@ -73,7 +73,7 @@ class Talker(Service):
         self.asked = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         line = b""
         try:
             line = yield b"hello\n"
@@ -101,7 +101,7 @@ class SilentTalker(BlockingTalker):
 
     greets = False
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         self.block()
         line = yield b""
         while True:

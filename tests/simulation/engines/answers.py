@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
-from daemons import Ending, Service, Talk, Until
+from daemons import Ending, Peer, Service, Talk, Until
 
 #: Bytes of the longest message.  The constants of the engines are reduced accordingly.
 LIMIT = 400
@@ -77,7 +77,7 @@ class Talking(Simulated):
 
     greets = False
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         number = 0
         reply = None
         while True:
@@ -98,8 +98,8 @@ class Greeting(Talking):
 
     greets = True
 
-    def talk(self) -> Talk:
-        talk = super().talk()
+    def talk(self, peer: Peer) -> Talk:
+        talk = super().talk(peer)
         next(talk)
         reply: object = GREETING
         while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.httpd import Httpd
-from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.peer import Peer
 from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.web.example_site import LOCAL, make, request, send, service, talking
 from tests.web.talking import Response, responses

@@ -8,6 +8,7 @@ import pytest
 
 from daemons.httpd import Httpd
 from daemons.operating.loading.targets import target_of
+from daemons.serving.conversation.peer import Peer
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https
 from tests.operating.folder import Folder
@@ -134,7 +135,7 @@ def test_request_without_tls_is_redirected_to_https(
 
 def test_request_over_tls_is_served_from_its_own_cache(tmp_path: Path) -> None:
     httpd = service(make(tmp_path), https=Https("", 8443))
-    secure = LOCAL._replace(secure=True)
+    secure = Peer(LOCAL.address, LOCAL.host, True)
     for _ in range(2):
         assert ask(httpd, "/short.txt", peer=secure).body == b"short"
         assert ask(httpd, "/short.txt").status == 301

@@ -24,11 +24,11 @@ class Mirror(Service):
 
     framing = Lines(limit=100)
 
-    def talk_with(self, visitor: Peer) -> Talk:
+    def talk(self, peer: Peer) -> Talk:
         reply: Reply | None = None
         while True:
             yield reply
-            reply = f"{visitor.address} {visitor.host} {visitor.secure}".encode()
+            reply = f"{peer.address} {peer.host} {peer.secure}".encode()
 
 
 Start = Callable[..., Within]
