@@ -29,7 +29,7 @@ DEFAULT = ("127.0.0.1:11211",)
 TIMEOUT = 0.2
 
 #: Seconds between two checks of a server that is down.
-PROBE = 0.5
+PROBE = 1.0
 
 #: Most idle connections to a server.
 CONNECTIONS = 64

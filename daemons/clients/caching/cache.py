@@ -20,19 +20,17 @@ TIMEOUT = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    get = actions.add_parser("get", help="print a value")
-    get.add_argument("key", metavar="KEY")
-    put = actions.add_parser("set", help="store a value")
-    put.add_argument("key", metavar="KEY")
-    put.add_argument("value", metavar="VALUE", help="text, or - for the standard input")
-    put.add_argument("--ttl", metavar="SECONDS", type=_seconds, default=0, help="expiration time (default: none)")
-    delete = actions.add_parser("delete", help="remove a value")
-    delete.add_argument("key", metavar="KEY")
-    stats = actions.add_parser("stats", help="print the statistics of each server")
-    for action in (get, put, delete, stats):
-        add_servers(action)
-        action.epilog = "Exit codes: 0 done, 1 no such key, or a server that cannot be reached, 2 wrong command line."
+    parser.add_argument("action", metavar="ACTION", choices=("get", "set", "delete", "stats"), help="%(choices)s")
+    parser.add_argument("key", metavar="KEY", nargs="?", help="for get, set and delete")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="for set: text, or - for the standard input")
+    parser.add_argument("--ttl", metavar="SECONDS", type=_seconds, help="for set: expiration time (default: none)")
+    add_servers(parser)
+    tools.add_timeout(parser, TIMEOUT)
+    parser.set_defaults(refuse=parser.error)
+    parser.epilog = (
+        "Prints a value, or the statistics of each server. Exit codes: 0 done, 1 no such key, or a server failed, "
+        "2 wrong command line."
+    )
 
 
 def _seconds(text: str) -> int:
@@ -43,9 +41,13 @@ def _seconds(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     servers = servers_of(options)
+    expected = {"stats": (False, False), "set": (True, True)}.get(options.action, (True, False))
+    if (options.key is not None, options.value is not None) != expected or (options.ttl and options.action != "set"):
+        options.refuse("write get KEY, set KEY VALUE, delete KEY or stats; only set has --ttl")
     if options.action == "stats":
-        return _stats(servers)
-    client = HashClient(servers, connect_timeout=TIMEOUT, timeout=TIMEOUT, no_delay=True, default_noreply=False)
+        return _stats(servers, options.timeout)
+    seconds = options.timeout
+    client = HashClient(servers, connect_timeout=seconds, timeout=seconds, no_delay=True, default_noreply=False)
     try:
         return _ACTIONS[options.action](client, options)
     except MemcacheIllegalInputError as error:
@@ -75,7 +77,7 @@ def _get(client: HashClient, options: argparse.Namespace) -> int:
 
 def _set(client: HashClient, options: argparse.Namespace) -> int:
     value = sys.stdin.buffer.read() if options.value == "-" else options.value.encode()
-    if not client.set(options.key, value, expire=options.ttl):
+    if not client.set(options.key, value, expire=options.ttl or 0):
         return tools.refuse("cache", f"{options.key}: not stored")
     return tools.DONE
 
@@ -89,10 +91,10 @@ def _delete(client: HashClient, options: argparse.Namespace) -> int:
 _ACTIONS = {"get": _get, "set": _set, "delete": _delete}
 
 
-def _stats(servers: list[str]) -> int:
+def _stats(servers: list[str], timeout: float) -> int:
     code = tools.DONE
     for server in servers:
-        client = Client(server, connect_timeout=TIMEOUT, timeout=TIMEOUT)
+        client = Client(server, connect_timeout=timeout, timeout=timeout)
         try:
             figures: Mapping[bytes, Any] = client.stats()
         except (OSError, MemcacheError) as error:

@@ -21,10 +21,23 @@ TTL = 600
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_servers(parser)
-    parser.epilog = (
-        f"Each run asks for {REQUESTS} squares of random numbers below {NUMBERS}, and prints its duration. A square "
-        "that is not in the cache takes a millisecond. Without a cache, the runs are slower, but succeed."
+    parser.add_argument(
+        "--requests",
+        metavar="N",
+        type=_requests,
+        default=REQUESTS,
+        help=f"numbers to square in each run (default {REQUESTS})",
     )
+    parser.epilog = (
+        f"Each run asks for squares of random numbers below {NUMBERS}, and prints its duration. A square that is not "
+        "in the cache takes a millisecond. Without a cache, the runs are slower, but succeed."
+    )
+
+
+def _requests(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < len(text) < 8 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1 to 9999999 is expected")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         print("Ten successive runs:")
         for _ in range(RUNS):
             start = time.perf_counter()
-            for _ in range(REQUESTS):
+            for _ in range(options.requests):
                 square(cache, random.randrange(NUMBERS))
             print(f" {time.perf_counter() - start:.2f}s", end="", flush=True)
         print()
