@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 
 import pytest
 
 from daemons.cached import Cached
 from daemons.serving.conversation.endings import Ending
+from tests.cached.comparing import comparable
 from tests.cached.random_commands import PLACEHOLDER, command
 from tests.cached.seam import Seam
 from tests.transcripts.transcripts import cut_at_random, octet_by_octet
@@ -26,11 +26,10 @@ def stats(ask: Ask, *words: str) -> dict[str, str]:
 def test_replies_do_not_depend_on_how_the_input_is_cut() -> None:
     for _ in range(20):
         data = b"".join(PLACEHOLDER.sub(b"7", command()) for _ in range(40))
-        data = re.sub(rb" la=\d+", b"", data)
-        replies = Seam().ask(data)
+        replies = comparable(Seam().ask(data))
         for pieces in (cut_at_random(data), octet_by_octet(data) if len(data) < 8000 else cut_at_random(data)):
             cut = Seam()
-            assert b"".join(map(cut.ask, pieces)) == replies
+            assert comparable(b"".join(map(cut.ask, filter(None, pieces)))) == replies
 
 
 @pytest.mark.parametrize("name", [b"set", b"add", b"cas", b"ms"])
@@ -95,9 +94,8 @@ def test_noreply_silences_errors_too(ask: Ask) -> None:
 
 
 def test_statistics_count_commands_and_items(ask: Ask) -> None:
-    ask(
-        b"set a 0 0 1\r\n1\r\nget a\r\nget a b\r\nincr a 1\r\ndecr b 1\r\ndelete b\r\ntouch a 9\r\ncas a 0 0 1 99\r\n1\r\n"
-    )
+    ask(b"set a 0 0 1\r\n1\r\nget a\r\nget a b\r\nincr a 1\r\ndecr b 1\r\ndelete b\r\ntouch a 9\r\n")
+    ask(b"cas a 0 0 1 99\r\n1\r\n")
     figures = stats(ask)
     expected = {"cmd_get": 3, "get_hits": 2, "get_misses": 1, "cmd_set": 2, "incr_hits": 1, "decr_misses": 1}
     expected |= {"delete_misses": 1, "touch_hits": 1, "cas_badval": 1, "curr_items": 1, "total_items": 2}
