@@ -40,6 +40,8 @@ class Cached(Service):
         self.framing = Memcached(item=options.item)
         super().__init__(options)
         self._commands = Commands(options.memory, options.item)
+        # Directly, which saves a call for each message.
+        self.respond = self._commands.respond  # type: ignore[method-assign]
 
     def respond(self, message: bytes) -> Reply:
         return self._commands.respond(message)

@@ -46,7 +46,11 @@ class Updates:
                 if key in store.items or is_key(key):
                     expires = math.inf if exptime == b"0" else store.deadline(int(exptime[:10]))
                     self._statistics.cmd_set += 1
-                    return self._put(key, b"VALUE " + key + b" 0 " + length + message[end:] + b"END\r\n", expires)
+                    try:
+                        store.put(key, b"VALUE " + key + b" 0 " + length + message[end:] + b"END\r\n", expires)
+                    except MemoryError:
+                        return self._out_of_memory()
+                    return STORED
         return self.respond(message)
 
     def respond(self, message: bytes) -> bytes:
@@ -63,9 +67,12 @@ class Updates:
         try:
             self._store.put(key, reply, expires, state)
         except MemoryError:
-            self._statistics.store_no_memory += 1
-            return OUT_OF_MEMORY
+            return self._out_of_memory()
         return STORED
+
+    def _out_of_memory(self) -> bytes:
+        self._statistics.store_no_memory += 1
+        return OUT_OF_MEMORY
 
     def _checked_update(self, words: list[bytes], block: bytes) -> bytes:
         name, key, flags, exptime = words[0], words[1], unsigned32(words[2]), signed32(words[3])

@@ -68,7 +68,7 @@ class Memcached(Framing):
 class MemcachedDecoder(Decoder):
     """Holds part of a command line or of its block."""
 
-    __slots__ = ("_held", "_item", "_needed", "_seen", "_shortest", "_skip", "ended", "surplus")
+    __slots__ = ("_between", "_held", "_item", "_needed", "_seen", "_shortest", "_skip", "ended", "surplus")
 
     def __init__(self, item: int) -> None:
         super().__init__()
@@ -83,6 +83,8 @@ class MemcachedDecoder(Decoder):
         self._seen = 0
         #: Bytes to come of a block that is too long.
         self._skip = 0
+        #: Whether the next byte begins a command.
+        self._between = True
 
     @property
     def pending(self) -> bool:
@@ -93,7 +95,7 @@ class MemcachedDecoder(Decoder):
         return self._held.__alloc__()
 
     def decode(self, data: bytes) -> Sequence[bytes]:
-        if not self._held and not self._skip and data and self.error is None and not self.ended:
+        if self._between and data:
             # The usual case: one read returns exactly one command.
             end = data.find(b"\n") + 1
             if end == len(data):
@@ -105,6 +107,11 @@ class MemcachedDecoder(Decoder):
                 plain = length.isdigit() and len(length) < 10 and data.find(b"  ", 0, end) < 0
                 if plain and end + int(length) + 2 == len(data) <= self._shortest:
                     return (data,)
+        messages = self._decode(data)
+        self._between = not self._held and not self._skip and self.error is None and not self.ended
+        return messages
+
+    def _decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()
         if self.ended:
