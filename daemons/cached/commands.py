@@ -55,6 +55,7 @@ class Commands:
         self._lock = threading.Lock()
         self._clock = self.store.clock
         self._mark_as_used = self.store.items.move_to_end
+        self._set = self._updates.set
         meta = MetaCommands(self.store, self.statistics, self._updates)
         #: Commands whose message is parsed by their own method.
         self._by_message: dict[bytes, Callable[[bytes], Reply]] = {
@@ -76,7 +77,8 @@ class Commands:
 
     def respond(self, message: bytes) -> Reply:
         """Return the reply to a command: a line, with its block of data if it has one."""
-        if message[:4] == b"get ":
+        name = message[:4]
+        if name == b"get ":
             # The usual case: one key, which is in the store.  Only valid keys are, so the key need not be validated.
             # Without the lock, since each step is one operation of the interpreter.
             key = message[4:-2]
@@ -91,8 +93,8 @@ class Commands:
                     self.statistics.get_hits += 1
                     return item.reply
         with self._lock:
-            if message[:4] == b"set ":
-                return self._updates.set(message)
+            if name == b"set ":
+                return self._set(message)
             end = message.find(b"\n") + 1
             if end > LINE:
                 return self._get(message)  # no other line may be so long; its words may be too many for a list

@@ -24,6 +24,8 @@ OUT_OF_MEMORY = b"SERVER_ERROR out of memory storing object\r\n"
 
 ZERO, CR = b"0\r"
 
+NEVER = math.inf
+
 
 class Updates:
     """Changes of items.  Not thread-safe: the caller serializes all calls."""
@@ -44,10 +46,10 @@ class Updates:
             if flags == b"0" and length[0] > ZERO and length[-2] == CR and (exptime == b"0" or exptime.isdigit()):
                 store = self._store
                 if key in store.items or is_key(key):
-                    expires = math.inf if exptime == b"0" else store.deadline(int(exptime[:10]))
+                    reply = b"".join((b"VALUE ", key, b" 0 ", message[end - len(length) :], b"END\r\n"))
                     self._statistics.cmd_set += 1
                     try:
-                        store.put(key, b"VALUE " + key + b" 0 " + length + message[end:] + b"END\r\n", expires)
+                        store.put(key, reply, NEVER if exptime == b"0" else store.deadline(int(exptime[:10])))
                     except MemoryError:
                         return self._out_of_memory()
                     return STORED
