@@ -16,8 +16,7 @@ from tests.serving.running import Within
 
 
 def address_of(running: Within) -> str:
-    host, port = running.address
-    return f"{host}:{port}"
+    return f"127.0.0.1:{running.address[1]}"
 
 
 @pytest.fixture

@@ -46,13 +46,12 @@ def test_a_silent_server_is_asked_by_the_first_caller_only(client: Callable[...,
 
 def test_a_server_that_returns_is_used_again(client: Callable[..., Cache], within: Callable[..., Within]) -> None:
     first = Within("loop", Pump.for_service(Cached()))
-    host, port = first.address
-    cache = client(f"{host}:{port}")
+    cache = client(address_of(first))
     assert cache.set("a", 1, ttl=60)
     first.close()
     eventually(lambda: cache.get("a") is None)
     assert cache.get_or_compute("a", 60, lambda: 2) == 2
-    within("loop", Pump.for_service(Cached()), address=(host, port))
+    within("loop", Pump.for_service(Cached()), address=("127.0.0.1", first.address[1]))
     eventually(lambda: cache.set("a", 3, ttl=60))
     assert cache.get("a") == 3
 
@@ -91,7 +90,7 @@ def test_a_server_of_another_protocol_counts_as_down(client: Callable[..., Cache
 def test_something_else_under_a_key_is_computed_anew(server: Within, client: Callable[..., Cache]) -> None:
     cache = client(address_of(server))
     for data in (b"", b"\xff", b"7", b"[1,2]", b"[", b'{"a":1}'):
-        with socket.create_connection(server.address) as peer:
+        with socket.create_connection(("127.0.0.1", server.address[1])) as peer:
             peer.sendall(b"set a 0 0 %d\r\n%b\r\n" % (len(data), data))
             assert peer.recv(100) == b"STORED\r\n"
         assert cache.get("a", "missing") == "missing"

@@ -22,8 +22,7 @@ def server(within: Callable[..., Within]) -> Within:
 
 @pytest.fixture
 def cached_site(server: Within, site: Callable[..., Webapp]) -> Iterator[Webapp]:
-    host, port = server.address
-    made = site(cache=(f"{host}:{port}",))
+    made = site(cache=(f"127.0.0.1:{server.address[1]}",))
     yield made
     assert made._cache is not None
     made._cache.close()

@@ -20,8 +20,8 @@ from tests.serving.running import Within
 @pytest.fixture
 def server(within: Callable[..., Within]) -> list[str]:
     """The option for a running cache."""
-    host, port = within("loop", Pump.for_service(Cached())).address
-    return ["--server", f"{host}:{port}"]
+    port = within("loop", Pump.for_service(Cached())).address[1]
+    return ["--server", f"127.0.0.1:{port}"]
 
 
 Result = tuple[int, str, str]
