@@ -18,6 +18,9 @@ from daemons import SIZE, Framing, Reply, Service, setting
 from daemons.cached.commands import Commands
 from daemons.framings.memcached import Memcached
 
+#: Bytes of an item beside its value, at most: its key twice, the rest of its header, and `store.OVERHEAD`.
+LARGEST_OVERHEAD = 1024
+
 
 class Cached(Service):
     stream_protocol = "memcached's text protocol"
@@ -35,7 +38,7 @@ class Cached(Service):
 
     def __init__(self, options: Options | None = None) -> None:
         options = options or self.Options()
-        if options.item > options.memory:
+        if options.item + LARGEST_OVERHEAD > options.memory:
             raise TypeError("Cached: item is larger than memory; write for example memory = 64MiB and item = 1MiB")
         self.framing = Memcached(item=options.item)
         super().__init__(options)

@@ -6,12 +6,10 @@ memcached 1.6.
 
 from __future__ import annotations
 
-import binascii
 import math
-from base64 import b64decode, b64encode
 from collections.abc import Callable
 
-from daemons.cached.meta_request import InvalidCommand, Request
+from daemons.cached.meta_request import InvalidCommand, Request, decoded, encoded
 from daemons.cached.statistics import Statistics
 from daemons.cached.store import BINARY_KEY, STALE, TOKEN_SENT, Item, Store, reply_of, size_of
 from daemons.cached.updates import EXISTS, NOT_FOUND, NOT_STORED, STORED, Updates, parts
@@ -242,15 +240,15 @@ class MetaCommands:
         self._statistics.cmd_meta += 1
         if words[2:3] == [b"b"]:
             try:
-                key = b64decode(key, validate=True)
-            except binascii.Error:
+                key = decoded(key)
+            except ValueError:
                 return BAD_FORMAT
         elif not is_key(key):
             return BAD_FORMAT
         item = self._store.peek(key)
         if item is None:
             return b"EN\r\n"
-        shown = b64encode(key) if item.state & BINARY_KEY else key
+        shown = encoded(key) if item.state & BINARY_KEY else key
         left = self._seconds_left(item)
         return b"ME %b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d\r\n" % (
             *(shown, min(left, -left), self._store.clock() - item.accessed, item.cas),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 
@@ -14,6 +13,23 @@ LONGEST_OPAQUE = 32
 
 BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
 BAD_OPAQUE = b"CLIENT_ERROR opaque token too long\r\n"
+
+
+#: Before a key of the store that no line can contain.  A line end, so that no other command reaches such a key.
+HIDDEN = b"\n"
+
+
+def decoded(text: bytes) -> bytes:
+    """Return the key of the store for a key in base64.  Raises `ValueError`."""
+    key = b64decode(text, validate=True)
+    if not key:
+        raise ValueError("an empty key")
+    return key if is_key(key) and b" " not in key else HIDDEN + key
+
+
+def encoded(key: bytes) -> bytes:
+    """Return a key of the store in base64."""
+    return b64encode(key.removeprefix(HIDDEN))
 
 
 class InvalidCommand(Exception):
@@ -76,8 +92,8 @@ class Request:
 
     def _decode_key(self) -> bytes:
         try:
-            self.key = b64decode(self.key, validate=True)
-        except binascii.Error:
+            self.key = decoded(self.key)
+        except ValueError:
             return b"CLIENT_ERROR error decoding key\r\n"
         return b""
 
@@ -109,7 +125,7 @@ class Request:
                 returned.append(b" " + word)
             elif letter == ord("k"):
                 binary = "b" in self if item is None else item.state & BINARY_KEY
-                returned.append(b" k%b b" % b64encode(self.key) if binary else b" k" + self.key)
+                returned.append(b" k%b b" % encoded(self.key) if binary else b" k" + self.key)
             elif item_flag is not None:
                 returned.append(item_flag(letter))
         return b"".join(returned)
