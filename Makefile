@@ -162,7 +162,7 @@ soak: $(INSTALLED)  ## five minutes of regular and hostile load on a copy of eve
 # installed; and the test suite of Debian's Python, which is run against this project's classes.
 TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
 ENGINES = python3-venv netbase netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev \
-    wrk chromium nginx librpc-xml-perl strace $(TESTSUITE)
+    wrk chromium nginx memcached wamerican librpc-xml-perl strace $(TESTSUITE)
 
 engines:  ## as root: install the clients, servers and tools that the tests and benchmarks run, as Debian packages
 	@wanted="$(ENGINES)" missing=
@@ -173,7 +173,7 @@ engines:  ## as root: install the clients, servers and tools that the tests and 
 	[ -n "$$missing" ] || { echo "already installed: $$wanted"; exit 0; }
 	[ "$$(id -u)" = 0 ] || { echo "make engines: root is needed to install$$missing" >&2; exit 1; }
 	export DEBIAN_FRONTEND=noninteractive
-	# Debian starts services when it installs them. Here nginx is needed as a program, not as a server on port 80.
+	# Debian starts services when it installs them. Here nginx and memcached are needed as programs, not as servers.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e $$policy ]; then
 	    trap "rm -f $$policy" EXIT
@@ -182,7 +182,9 @@ engines:  ## as root: install the clients, servers and tools that the tests and 
 	fi
 	apt-get update -qq
 	apt-get install -qq --no-install-recommends $$missing
-	case "$$missing " in *" nginx "*) systemctl disable --quiet nginx || true ;; esac
+	for service in nginx memcached; do
+	    case "$$missing " in *" $$service "*) systemctl disable --quiet $$service || true ;; esac
+	done
 
 constraints:  ## renew constraints.txt: the newest versions allowed by setup.cfg and pyproject.toml, with hashes
 	@tools=$$(mktemp -d)

@@ -97,6 +97,8 @@ CONTESTANTS = {
         _of_web("files", "SimpleHTTPRequestHandler", "launcelot", "loop", "daemon.handler=benchmarks.unchanged:Files"),
         _of_web("calc", "calc", "calc", "loop"),
         _of_web("jsonrpc", "jsonrpc", "jsonrpc", "loop", "daemon.jsonrpc=daemons.adder"),
+        Contestant("cached", "cached, engine = loop", Side.OURS, ("--engine", "loop"), daemon="cached"),
+        _peer("memcached", "memcached, one thread", "memcached"),
         _peer("nginx", "nginx, one worker", "nginx"),
         _peer("nginx-copying", "nginx, one worker, without sendfile", "nginx", "copying"),
         _peer("gunicorn", "gunicorn gthread", "wsgi_gunicorn", "hello", package="gunicorn"),

@@ -1,6 +1,10 @@
 /* The load: asks Sir Launcelot's three questions from one thread and checks every byte of the answers.
  *
  *   load MODE HOST PORT [-c connections] [-k in flight] [-d seconds] [-w seconds of warm-up] [-g seconds to gather]
+ *        [-t launcelot|get|set]
+ *
+ * With -t get or -t set it sends these commands of memcached instead, for values of 100 bytes under 4,096 keys, which
+ * -t get stores first.
  *
  *   persistent     every connection asks one question, waits for its answer, asks the next
  *   pipelined      the same with -k questions in flight on every connection
@@ -37,13 +41,12 @@
 #define NAME_A "My name is Sir Launcelot of Camelot."
 #define QUEST_A "To seek the Holy Grail."
 #define COLOR_A "Blue."
-#define QUESTIONS NAME_Q QUEST_Q COLOR_Q
-#define ANSWERS NAME_A QUEST_A COLOR_A
 
 enum {
     KINDS = 3,                        /* questions in a conversation */
-    QUESTION_CYCLE = sizeof QUESTIONS - 1,
-    ANSWER_CYCLE = sizeof ANSWERS - 1,
+    KEYS = 4096,                      /* more than a cache of inputs or replies would hold: no server profits from one */
+    VALUE = 100,                      /* bytes */
+    LONGEST_MESSAGE = 256,
     MAX_CONNECTIONS = 20000,
     MAX_IN_FLIGHT = 256,              /* so that all questions in flight fit any socket buffer: no partial sends */
     MAX_SECONDS = 60,
@@ -88,8 +91,15 @@ static bool draining;
 static uint64_t errors, wrong;
 static unsigned live, answering; /* connections open; connections served */
 static struct slot *slots;
-static char question_text[QUESTION_CYCLE * (MAX_IN_FLIGHT / KINDS + 3)], answer_text[CHUNK + ANSWER_CYCLE];
-static unsigned question_start[KINDS * (MAX_IN_FLIGHT / KINDS + 3)], answers_before[ANSWER_CYCLE + 1];
+
+enum topic { LAUNCELOT, GET, SET };
+static const char *const TOPICS[] = {"launcelot", "get", "set"};
+static enum topic topic;
+static unsigned kinds = KINDS; /* different questions, asked one after another, again and again */
+static char *question_text, *answer_text;
+static unsigned *question_start, *answer_start; /* by number of the question */
+static unsigned *answers_before;                /* by position in the cycle of answers */
+static unsigned answer_cycle;                   /* bytes */
 
 static _Noreturn void fail(const char *what) {
     fprintf(stderr, "load: %s\n", what);
@@ -132,23 +142,85 @@ static double percentile_us(double share) {
     return 0;
 }
 
-/* All questions and answers are cycles of three, so any run of them is one piece of a repeated text. */
-static void write_texts(void) {
+static void *room(size_t count, size_t size) {
+    void *made = calloc(count, size);
+    if (!made)
+        fail("no memory");
+    return made;
+}
+
+static unsigned write_command(enum topic command, unsigned number, char *into) {
+    unsigned key = number * 2654435761u % KEYS; /* every key once in a cycle, in no order */
+    if (command == GET)
+        return (unsigned)sprintf(into, "get key:%05u\r\n", key);
+    return (unsigned)sprintf(into, "set key:%05u 0 0 %d\r\n%0*u\r\n", key, VALUE, VALUE, key);
+}
+
+static unsigned write_question(unsigned number, char *into) {
     static const char *const questions[] = {NAME_Q, QUEST_Q, COLOR_Q};
-    unsigned at = 0;
-    for (unsigned i = 0; i < sizeof question_start / sizeof *question_start; i++) {
+    return topic == LAUNCELOT ? (unsigned)sprintf(into, "%s", questions[number]) : write_command(topic, number, into);
+}
+
+static unsigned write_answer(unsigned number, char *into) {
+    static const char *const answers[] = {NAME_A, QUEST_A, COLOR_A};
+    unsigned key = number * 2654435761u % KEYS;
+    if (topic == GET)
+        return (unsigned)sprintf(into, "VALUE key:%05u 0 %d\r\n%0*u\r\nEND\r\n", key, VALUE, VALUE, key);
+    return (unsigned)sprintf(into, "%s", topic == SET ? "STORED\r\n" : answers[number]);
+}
+
+/* All questions and answers are cycles, so any run of them is one piece of a repeated text. */
+static void write_texts(void) {
+    unsigned runs = kinds + in_flight + 1, at = 0;
+    question_text = room(runs, LONGEST_MESSAGE);
+    question_start = room(runs + 1, sizeof *question_start);
+    for (unsigned i = 0; i < runs; i++) {
         question_start[i] = at;
-        memcpy(question_text + at, questions[i % KINDS], strlen(questions[i % KINDS]));
-        at += (unsigned)strlen(questions[i % KINDS]);
+        at += write_question(i % kinds, question_text + at);
     }
-    for (unsigned i = 0; i < sizeof answer_text; i++)
-        answer_text[i] = ANSWERS[i % ANSWER_CYCLE];
-    for (unsigned i = 0; i <= ANSWER_CYCLE; i++)
-        answers_before[i] = (i >= sizeof NAME_A - 1) + (i >= sizeof NAME_A QUEST_A - 1) + (i >= ANSWER_CYCLE);
+    question_start[runs] = at;
+    answer_text = room(kinds + CHUNK, LONGEST_MESSAGE);
+    answer_start = room(kinds, sizeof *answer_start);
+    for (unsigned i = 0; i < kinds; i++) {
+        answer_start[i] = answer_cycle;
+        answer_cycle += write_answer(i, answer_text + answer_cycle);
+    }
+    for (unsigned i = 0; i < CHUNK; i++)
+        answer_text[answer_cycle + i] = answer_text[i];
+    answers_before = room(answer_cycle + 1, sizeof *answers_before);
+    for (unsigned i = 0, number = 0; i <= answer_cycle; i++) {
+        while (number < kinds && (number + 1 < kinds ? answer_start[number + 1] : answer_cycle) <= i)
+            number++;
+        answers_before[i] = number;
+    }
+}
+
+/* Store the values that -t get reads, over one connection. */
+static void store_all(void) {
+    static char command[LONGEST_MESSAGE], replies[KEYS * 8 + 1];
+    size_t received = 0;
+    int fd = socket(target.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&target, target_length) < 0)
+        fail("cannot connect to store the values");
+    for (unsigned i = 0; i < KEYS; i++) {
+        size_t length = write_command(SET, i, command);
+        if (send(fd, command, length, MSG_NOSIGNAL) != (ssize_t)length)
+            fail("cannot store the values");
+    }
+    while (received < KEYS * 8) {
+        ssize_t length = recv(fd, replies + received, sizeof replies - received, 0);
+        if (length <= 0)
+            fail("the values were not stored");
+        received += (size_t)length;
+    }
+    for (unsigned i = 0; i < KEYS; i++)
+        if (memcmp(replies + i * 8, "STORED\r\n", 8) != 0)
+            fail("a value was not stored");
+    close(fd);
 }
 
 static bool ask(struct slot *slot, unsigned count, uint64_t now) {
-    unsigned first = slot->asked % KINDS, start = question_start[first];
+    unsigned first = slot->asked % kinds, start = question_start[first];
     size_t length = question_start[first + count] - start;
     if (send(slot->fd, question_text + start, length, MSG_NOSIGNAL) != (ssize_t)length)
         return false;
@@ -179,7 +251,9 @@ static void begin(struct slot *slot, uint64_t now) {
         return;
     }
     live++;
-    slot->asked = slot->answered = slot->at = 0;
+    /* Conversations have three questions; else each connection begins elsewhere, so that all keys are in use. */
+    slot->asked = slot->answered = topic == LAUNCELOT ? 0 : (unsigned)(slot - slots) * (kinds / connections);
+    slot->at = answer_start[slot->asked % kinds];
     slot->opened = now;
     if (target.ss_family == AF_INET) {
         struct sockaddr_in source = {.sin_family = AF_INET};
@@ -226,13 +300,13 @@ static void receive(struct slot *slot, uint64_t now) {
         return;
     }
     unsigned end = slot->at + (unsigned)length;
-    unsigned count = end / ANSWER_CYCLE * KINDS + answers_before[end % ANSWER_CYCLE] - answers_before[slot->at];
+    unsigned count = end / answer_cycle * kinds + answers_before[end % answer_cycle] - answers_before[slot->at];
     if (memcmp(received, answer_text + slot->at, (size_t)length) != 0 || slot->answered + count > slot->asked) {
         wrong++;
         give_up(slot);
         return;
     }
-    slot->at = end % ANSWER_CYCLE;
+    slot->at = end % answer_cycle;
     if (!count)
         return;
     if (!slot->served) {
@@ -299,6 +373,8 @@ static uint64_t run_until(uint64_t moment, unsigned enough) {
 }
 
 static void measure(void) {
+    if (topic == GET)
+        store_all();
     uint64_t start = now_ns();
     for (unsigned i = 0; i < connections; i++)
         begin(&slots[i], start);
@@ -382,8 +458,8 @@ static void aim(const char *host, const char *port) {
 }
 
 int main(int count, char **words) {
-    const char *usage = "load persistent|pipelined|conversations|idle HOST PORT [-c n] [-k n] [-d s] [-w s] [-g s]";
-    for (int option; (option = getopt(count, words, "c:k:d:w:g:")) != -1;) {
+    const char *usage = "load persistent|pipelined|conversations|idle HOST PORT [-c n] [-k n] [-d s] [-w s] [-g s] [-t what]";
+    for (int option; (option = getopt(count, words, "c:k:d:w:g:t:")) != -1;) {
         if (option == 'c')
             connections = (unsigned)number(optarg, 1, MAX_CONNECTIONS);
         else if (option == 'k')
@@ -394,6 +470,12 @@ int main(int count, char **words) {
             warm_up = number(optarg, 0, MAX_SECONDS);
         else if (option == 'g')
             gather = number(optarg, 0, MAX_SECONDS);
+        else if (option == 't')
+            while (strcmp(optarg, TOPICS[topic]) != 0)
+                if (++topic > SET)
+                    fail(usage);
+                else
+                    kinds = KEYS;
         else
             fail(usage);
     }

@@ -12,7 +12,7 @@ GATHER_SECONDS = 8.0  # 64 forks take 3
 
 @dataclass(frozen=True)
 class Load:
-    """One kind of load on Sir Launcelot, or on a web server."""
+    """One kind of load on Sir Launcelot, on a web server, or on a cache."""
 
     name: str
     what: str
@@ -24,13 +24,16 @@ class Load:
     request: Request | None = None
     reference: str = "c"
     """The contestant to which the others are compared in pictures."""
+    topic: str = "launcelot"
+    """What is sent: Sir Launcelot's questions, or get or set, see load.c."""
     gather_seconds: float = GATHER_SECONDS
     """Maximum seconds to wait before the warm-up until each connection has had a reply."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """Return the generator's arguments."""
-        return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight), "-g", str(self.gather_seconds))
+        counts = ("-c", str(self.connections), "-k", str(self.in_flight), "-g", str(self.gather_seconds))
+        return (self.mode, *counts, "-t", self.topic)
 
     def window(self, seconds: float) -> float:
         """Return the length of a window of `seconds`, rounded up for wrk, which supports whole seconds only."""
@@ -62,6 +65,8 @@ LOADS = {
         _of_web("hello", "five bytes from Python", "gunicorn", HELLO),
         _of_web("xmlrpc", "calls of add(3, 5) by XML-RPC", "stock-xmlrpc", XML_RPC),
         _of_web("jsonrpc", "calls of add(3, 5) by JSON-RPC", "stock-jsonrpc", JSON_RPC),
+        Load("get", "gets of 100 bytes", "persistent", 64, reference="memcached", topic="get"),
+        Load("set", "sets of 100 bytes", "persistent", 64, reference="memcached", topic="set"),
     )
 }
 

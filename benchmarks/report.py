@@ -61,7 +61,7 @@ def promises(results: Results) -> str:
                 "" if bound else _ratio(found.ratio),
                 "" if bound else spread,
                 _ratio(found.capacity_ratio),
-                f"{row.bar:.2f}",
+                f"{row.bar:.2f}{' per CPU' if row.per_cpu else ''}",
                 found.word + (f": {found.reason}" if found.reason else ""),
             ]
         )

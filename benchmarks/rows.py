@@ -20,6 +20,8 @@ GRID = {
     "hello": "handler wsgi gunicorn waitress cheroot",
     "xmlrpc": "calc stock-xmlrpc twisted-xmlrpc",
     "jsonrpc": "jsonrpc stock-jsonrpc",
+    "get": "memcached cached",
+    "set": "memcached cached",
 }
 """Contestants of each load in the order of a round: compared ones are adjacent."""
 
@@ -40,6 +42,8 @@ class Row:
     bar: float
     requires_all: bool = False
     """Whether every connection must also get replies."""
+    per_cpu: bool = False
+    """Whether the target is for the rate per second of the server's CPU time."""
 
     @property
     def rivals(self) -> tuple[str, ...]:
@@ -78,6 +82,8 @@ ROWS = (
     Row("calc", "xmlrpc", "stock-xmlrpc", 5.0),
     Row("calc", "xmlrpc", "twisted-xmlrpc", 4.0),
     Row("jsonrpc", "jsonrpc", "stock-jsonrpc", 5.0),
+    Row("cached", "get", "memcached", 0.60, per_cpu=True),
+    Row("cached", "set", "memcached", 0.55, per_cpu=True),
 )
 
 Cell = tuple[str, str]

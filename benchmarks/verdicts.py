@@ -70,12 +70,12 @@ def judge(results: Results, row: Row) -> Verdict:
             return verdict("faulty", f"{found} {counted}")
     if row.requires_all and any(one.measured.all_answered_ms is None for one in mine):
         return verdict("faulty", f"connections without any answer after {GATHER_SECONDS:.0f} seconds")
-    for name in (*row.rivals, row.ours):
+    for name in () if row.per_cpu else (*row.rivals, row.ours):
         samples = kept(results.samples.get((row.load, name), []))
         if mostly_generator_bound(samples):
             busy = median(one.server_cpu for one in samples)
             return verdict("generator-bound", f"the generator was full, {name} used {busy:.0%} of its core")
-    return verdict("met" if ratio >= row.bar else "missed")
+    return verdict("met" if (median(capacities) if row.per_cpu else ratio) >= row.bar else "missed")
 
 
 def judge_memory(results: Results) -> str:

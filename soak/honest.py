@@ -96,6 +96,13 @@ def _blocked(rng: random.Random) -> tuple[bytes, bytes]:
     return BLOCKS.encode(Blocked([_random_bytes(rng, 200) for _ in range(rng.randint(0, 5))])), b""
 
 
+def _cached(rng: random.Random) -> tuple[bytes, bytes]:
+    """Store a value, read it, and remove it, so that the cache does not grow."""
+    key, value = b"key:%d" % rng.getrandbits(60), _random_bytes(rng, 20_000)
+    sent = b"set %b 0 60 %d\r\n%b\r\nget %b\r\ndelete %b\r\n" % (key, len(value), value, key, key)
+    return sent, b"STORED\r\nVALUE %b 0 %d\r\n%b\r\nEND\r\nDELETED\r\n" % (key, len(value), value)
+
+
 def _daytime(place: Place, _: random.Random) -> None:
     received = send_all(place, "daytime", b"")
     if not re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\n", received):
@@ -198,6 +205,8 @@ HONEST = (
     Visit("chat", "a line", _chat),
     Visit("guess", "a number", _guess),
     _whole("slow", lambda _: (b"hello\n", b"5 characters\n")),
+    _whole("cached", _cached),
+    _in_turn("cached", _cached),
     _whole("twoway", _hashed),
     _whole("blocks", _blocked),
     _whole("streamer", lambda rng: (_random_bytes(rng, 3_000), b"")),

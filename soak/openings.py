@@ -29,6 +29,7 @@ OPENINGS = {
     "slow": b"time\n",
     "twoway": b"Flat is better than nested.",
     "blocks": b"\x00\x00\x00\x03one\x00\x00\x00\x03two\x00\x00\x00\x00",
+    "cached": b"set greeting 0 0 5\r\nhello\r\n",
     "streamer": b"Explicit is better than implicit.\n",
     "sixteen": b"Hi there, server",
     "welcome": IGNORED,

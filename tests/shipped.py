@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHIPPED = (
-    *("adder", "bcast", "blocks", "calc", "chat", "daytime", "dns", "echo", "front", "guess", "httpd", "httpsd"),
-    *("jsonrpc", "launcelot", "linecount", "lines", "prefix", "rpcmath", "sixteen", "slow", "streamer", "tlsd"),
-    *("twoway", "udpd", "upper", "webapp", "welcome", "zen"),
+    *("adder", "bcast", "blocks", "cached", "calc", "chat", "daytime", "dns", "echo", "front", "guess", "httpd"),
+    *("httpsd", "jsonrpc", "launcelot", "linecount", "lines", "prefix", "rpcmath", "sixteen", "slow", "streamer"),
+    *("tlsd", "twoway", "udpd", "upper", "webapp", "welcome", "zen"),
 )

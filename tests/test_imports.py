@@ -100,8 +100,9 @@ def test_daemon_imports_only_exports_of_the_package(path: Path) -> None:
 
 
 def test_daemon_in_several_files_imports_only_exports() -> None:
-    for daemon in ("dns", "webapp"):
-        allowed = (f"daemons.{daemon}", "daemons.rpc.", "daemons.accounts")
+    for daemon in ("cached", "dns", "webapp"):
+        libraries = ("daemons.rpc.", "daemons.accounts", "daemons.caching", "daemons.framings.memcached")
+        allowed = (f"daemons.{daemon}", *libraries)
         for path in PROJECT.glob(f"daemons/{daemon}/*.py"):
             named = {name for name in imports_of(path) if name.startswith("daemons.")}
             assert not {name for name in named if not name.startswith(allowed)}, path
@@ -119,7 +120,7 @@ def test_accounts_import_no_protocol_and_no_socket() -> None:
 LAYERS = (
     ("daemons.printable", "daemons.settings", "daemons.framings"),
     ("daemons.serving",),
-    ("daemons.accounts",),
+    ("daemons.accounts", "daemons.caching"),
     ("daemons.web", "daemons.rpc"),
     ("daemons.operating",),
     ("daemons",),  # the daemons themselves

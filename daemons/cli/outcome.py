@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 #: Third-party package → the extra of this package that installs it.
 EXTRAS = dict.fromkeys(("bs4", "hishel", "httpcore2", "httpx2", "lxml", "protego", "soupsieve"), "fetch")
+EXTRAS["pymemcache"] = "cache"
 
 
 class Command:

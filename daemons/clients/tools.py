@@ -50,6 +50,9 @@ TOOLS: dict[str, Tool] = {
         "daemons.clients.net.tls_report", "show a TLS server's certificate, protocol version and cipher"
     ),
     "linecount": Tool("daemons.clients.rpc.linecount", "have an RPyC server count the lines of a local file"),
+    "cache": Tool("daemons.clients.caching.cache", "read, store or remove a value in a cache, or show its statistics"),
+    "squares": Tool("daemons.clients.caching.squares", "time a slow function behind a cache, ten times"),
+    "hashing": Tool("daemons.clients.caching.hashing", "compare ways to distribute keys to the servers of a cache"),
     "whois": Tool("daemons.clients.dns.whois", "query a WHOIS server for the registration of a name"),
 }
 

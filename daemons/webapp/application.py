@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,12 +37,15 @@ from daemons.webapp.middleware import (
     Secured,
     Themed,
 )
+from daemons.webapp.page_cache import CACHE
 from daemons.webapp.rendering import ROOT, render
 from daemons.webapp.secret import Secret
 from daemons.webapp.sessions import Sessions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from daemons.caching import Cache
 
 STATIC = Path(__file__).parent / "static"
 
@@ -95,6 +99,14 @@ def _address(text: str) -> str:
         raise ValueError(f"{text}: neither an address nor unix; write 127.0.0.1, ::1 or unix") from None
 
 
+def _caches(text: str) -> tuple[str, ...]:
+    for each in text.split():
+        if not re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", each):
+            raise ValueError(f"{each}: not a server; write HOST:PORT, such as 127.0.0.1:11211")
+    return tuple(text.split())
+
+
+CACHES: FieldType[tuple[str, ...]] = FieldType(_caches, " ".join, "addresses, separated by spaces")
 BANNER: FieldType[str] = FieldType(_banner, str, "text with $time, $visitor")
 PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by spaces")
 HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by spaces")
@@ -118,6 +130,9 @@ class Webapp:
         proxies: tuple[str, ...] = setting(
             PROXIES, (), "Proxies trusted to set X-Forwarded-For: addresses, or unix for a Unix socket."
         )
+        cache: tuple[str, ...] = setting(
+            CACHES, (), "Servers of a cache for pages, cached or memcached; if empty, each page is rendered anew."
+        )
         banner: str = setting(BANNER, "", "Line at the top of the front page.")
 
     def __init__(self, options: Options | None = None) -> None:
@@ -131,6 +146,7 @@ class Webapp:
             except ValueError as error:
                 raise TypeError(str(error)) from None
         self._banner = Template(options.banner)
+        self._cache = cache_of(options.cache)
         self._mounts = mounts(secret, Database(Path(options.database), Path(options.users)), options)
         application: WSGIApplication = DispatcherMiddleware(
             Pages({"/": {"GET": self._front}, "/static/<path:name>": {"GET": _static}, **weather.TABLE}),
@@ -142,11 +158,25 @@ class Webapp:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """PEP 3333."""
         environ[ROOT] = environ.get("SCRIPT_NAME", "")
+        if self._cache is not None:
+            environ[CACHE] = self._cache
         return self._application(environ, start_response)
 
     def _front(self, request: Form) -> Response:
         values = {"time": time.ctime(), "visitor": request.remote_addr or "unknown"}
         return render(request, "front.html", banner=self._banner.substitute(values).strip(), mounts=self._mounts)
+
+
+def cache_of(servers: tuple[str, ...]) -> Cache | None:
+    """Return a client of the cache on these servers; None for none.  Raises `TypeError` if pymemcache is missing."""
+    if not servers:
+        return None
+    try:
+        from daemons.caching import Cache
+    except ModuleNotFoundError as error:
+        hint = "pip install 'camelot-daemons[cache]'"
+        raise TypeError(f"cache: the package {error.name} is not installed: {hint}, or remove the setting") from error
+    return Cache(servers)
 
 
 def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[Mount]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from werkzeug.wrappers import Response
 
 from daemons.webapp.dispatch import Form, View
+from daemons.webapp.page_cache import cached_page
 from daemons.webapp.rendering import render
 
 #: Maximum characters of a city's name.
@@ -50,6 +51,7 @@ def weather_of(city: str) -> Weather | None:
     return CITIES.get(f"{town.strip()}, {state.strip()}")
 
 
+@cached_page(seconds=60)
 def form(request: Form) -> Response:
     """Show the empty form."""
     return _page(request, "")

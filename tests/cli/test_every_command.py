@@ -67,6 +67,8 @@ class Silent(NamedTuple):
                 words += ["--server", f"127.0.0.1:{self.port}"]
             elif "-t" in action.option_strings:
                 words += ["-t", timeout]
+            elif "--requests" in action.option_strings:
+                words += ["--requests", "3"]
             elif "--out" in action.option_strings:
                 words += ["--force", "--out", str(self.folder.path / "made")]
             elif not action.option_strings:
@@ -78,17 +80,20 @@ class Silent(NamedTuple):
         file = self.folder.path / "file"
         file.write_text("a line\n")
         return {
+            "ACTION": "set",
             "BASE": url,
             "DOMAIN": "example.com",
             "FILE": str(file),
             "HOST": "127.0.0.1",
             "HOST[:PORT]": f"127.0.0.1:{self.port}",
+            "KEY": "key",
             "METHOD VALUES": "method",
             "NAME": "launcelot",
             "NAME|URL": url,
             "PORT": str(self.port),
             "SERVICE": str(self.port),
             "URL": url,
+            "VALUE": "value",
             "WORDS": "word",
         }[metavar]
 

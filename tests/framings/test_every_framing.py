@@ -29,6 +29,7 @@ from daemons.framings import (
 )
 from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
+from daemons.framings.memcached import Memcached
 from daemons.framings.until import UntilDecoder
 from daemons.framings.websocket import Control, WebSocket
 from tests.framings.websocket.frames import MASK, frame
@@ -52,6 +53,7 @@ FRAMINGS: dict[str, Framing] = {
     "websocket": WebSocket(limit=12),
     # Always the same mask, since the close for an error is compared.
     "websocket, client": WebSocket(limit=12, client=True, new_mask=lambda: MASK),
+    "memcached": Memcached(item=12),
 }
 
 every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
@@ -60,7 +62,7 @@ every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMIN
 TO_AND_FRO = [
     name
     for name in FRAMINGS
-    if name not in ("whole", "fixed", "until", "stream", "http", "websocket", "websocket, client")
+    if name not in ("whole", "fixed", "until", "stream", "http", "websocket", "websocket, client", "memcached")
 ]
 
 
@@ -105,6 +107,13 @@ OCTETS = st.one_of(
         st.sampled_from([b"", b"\n", b"\r\n", b"\r\n"]),
         st.sampled_from([b"", b"twelve octets"[:12], b"5\r\nabcde\r\n", b"D\r\n", b"2;a=b\r\nab\r\n0\r\nA: b\r\n\r\n"]),
         st.sampled_from([b"", b"\r\n", b"0\r\n\r\n"]),
+    ).map(b"".join),
+    st.tuples(
+        st.sampled_from([b"", b" ", b"get a\r\n", b"quit\n", b"\x80", b"get / HTTP/1.1\r\n", b"mg a v\n" * 3]),
+        st.sampled_from([b"set a 0 0 ", b"cas a x 0 ", b"ms a ", b"add %b 0 0 " % (b"k" * 300), b"set a "]),
+        st.sampled_from([b"5", b"12", b"13", b"99999", b"+5", b"x", b"-1", b"5 noreply", b""]),
+        st.sampled_from([b"\r\n", b"\n", b" \r\n", b"\r"]),
+        st.sampled_from([b"hello\r\n", b"twelve bytes\r\n", b"thirteen bytes", b"", b"a" * 2100]),
     ).map(b"".join),
 )
 PIECES = st.lists(OCTETS, max_size=5)
@@ -239,6 +248,8 @@ ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
     "a frame of text": (WebSocket(limit=LIMIT, client=True), frame(1, length=LIMIT, mask=None), "é".encode()),
     "fragments": (WebSocket(limit=LIMIT), frame(2, final=False), frame(0, bytes(8), final=False)),
     "empty fragments": (WebSocket(limit=LIMIT), frame(2, final=False), frame(0, final=False)),
+    "a block": (Memcached(item=LIMIT), b"set a 0 0 %d\r\n" % LIMIT, b"ab"),
+    "a skipped block": (Memcached(item=LIMIT), b"set a 0 0 %d\r\n" % (4 * 1024**3), b"ab"),
     "a trailer": (
         HTTP(head=LIMIT),
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",

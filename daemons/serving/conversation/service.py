@@ -59,6 +59,8 @@ class Service:
     shares: ClassVar[bool] = False
     #: Whether a `talk` may send a greeting; if not, it may begin when the first input is received.
     greets: ClassVar[bool] = True
+    #: Name of the protocol, if it needs a stream, so that the service is refused on udp:// listeners.
+    stream_protocol: ClassVar[str] = ""
     #: Whether replies are confidential, so that the service is refused on listeners without TLS.
     tls_only: ClassVar[bool] = False
     #: Whether `talk` may yield `SwitchFraming`.  Then messages are decoded one at a time, which takes longer.

@@ -78,8 +78,9 @@ class ServiceTarget(Target):
             raise ConfigurationError([f"{origin} [tls] certificate: missing; write certificate = FILE"])
         if origin and not kind.starts_tls and all(each.scheme != "tls" for each in addresses):
             raise ConfigurationError([f"{origin} [tls]: {NO_LISTENER}"])
-        if self.stream_protocol and any(address.scheme == "udp" for address in addresses):
-            raise self.complaint(f"{self.stream_protocol} does not run over UDP; write listen = tcp://HOST:PORT")
+        protocol = self.stream_protocol or kind.stream_protocol
+        if protocol and any(address.scheme == "udp" for address in addresses):
+            raise self.complaint(f"{protocol} does not run over UDP; write listen = tcp://HOST:PORT")
 
     def _make(self, kind: type[Service]) -> Service:
         """Return an instance of the service with its options and, if set, the limit of bodies."""

@@ -1,0 +1,1 @@
+"""Clients of caches: cache, squares, hashing."""
