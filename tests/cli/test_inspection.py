@@ -203,6 +203,7 @@ max_rate              100/m                    --set
 amplification         1                        built in
 receive_buffer        auto                     built in
 spool                 off                      built in
+outbox                256KiB                   built in
 body                  auto                     built in
 held                  256MiB                   built in
 response              64MiB                    built in
