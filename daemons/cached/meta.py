@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from daemons.cached.meta_request import InvalidCommand, Request, decoded, encoded
+from daemons.cached.meta_request import InvalidCommand, Request, decoded, encoded, plain
 from daemons.cached.statistics import Statistics
 from daemons.cached.store import BINARY_KEY, STALE, TOKEN_SENT, Item, Store, reply_of, size_of
 from daemons.cached.updates import EXISTS, NOT_FOUND, NOT_STORED, STORED, Updates, parts
@@ -248,7 +248,7 @@ class MetaCommands:
         item = self._store.peek(key)
         if item is None:
             return b"EN\r\n"
-        shown = encoded(key) if item.state & BINARY_KEY else key
+        shown = encoded(key) if item.state & BINARY_KEY else plain(key)
         left = self._seconds_left(item)
         return b"ME %b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d\r\n" % (
             *(shown, min(left, -left), self._store.clock() - item.accessed, item.cas),

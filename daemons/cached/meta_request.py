@@ -29,7 +29,12 @@ def decoded(text: bytes) -> bytes:
 
 def encoded(key: bytes) -> bytes:
     """Return a key of the store in base64."""
-    return b64encode(key.removeprefix(HIDDEN))
+    return b64encode(plain(key))
+
+
+def plain(key: bytes) -> bytes:
+    """Return a key of the store as its bytes were before base64."""
+    return key.removeprefix(HIDDEN)
 
 
 class InvalidCommand(Exception):
@@ -125,7 +130,7 @@ class Request:
                 returned.append(b" " + word)
             elif letter == ord("k"):
                 binary = "b" in self if item is None else item.state & BINARY_KEY
-                returned.append(b" k%b b" % encoded(self.key) if binary else b" k" + self.key)
+                returned.append(b" k%b b" % encoded(self.key) if binary else b" k" + plain(self.key))
             elif item_flag is not None:
                 returned.append(item_flag(letter))
         return b"".join(returned)

@@ -7,8 +7,8 @@ import re
 #: Numbers of versions, which are compared only by whether they are 0.
 CAS = re.compile(rb"^(VALUE \S+ \d+ \d+) (\d+)(?=\r\n)|( c)(\d+)|( cas=)(\d+)", re.MULTILINE)
 
-#: Details that depend on memcached's memory and its background threads.
-DETAILS = re.compile(rb" la=\d+| fetch=\w+ cls=\d+ size=\d+")
+#: Details that depend on memcached's memory, its background threads, and its clock of whole seconds.
+DETAILS = re.compile(rb" la=\d+| l[0-9](?=[ \r])| fetch=\w+ cls=\d+ size=\d+")
 
 #: Seconds until an item expires; memcached counts whole seconds of a clock of its own.
 SECONDS = re.compile(rb"( t| exp=-)(\d\d+)")

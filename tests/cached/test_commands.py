@@ -11,7 +11,7 @@ import pytest
 from daemons.cached import Cached
 from daemons.serving.conversation.endings import Ending
 from tests.cached.comparing import comparable
-from tests.cached.random_commands import PLACEHOLDER, command
+from tests.cached.random_commands import PLACEHOLDER, RandomCommands
 from tests.cached.seam import Seam
 from tests.transcripts.transcripts import cut_at_random, octet_by_octet
 
@@ -25,8 +25,9 @@ def stats(ask: Ask, *words: str) -> dict[str, str]:
 
 
 def test_replies_do_not_depend_on_how_the_input_is_cut() -> None:
-    for _ in range(20):
-        data = b"".join(PLACEHOLDER.sub(b"7", command()) for _ in range(40))
+    for seed in range(20):
+        commands = RandomCommands(seed)
+        data = b"".join(PLACEHOLDER.sub(b"7", commands.command()) for _ in range(40))
         replies = comparable(Seam().ask(data))
         for pieces in (cut_at_random(data), octet_by_octet(data) if len(data) < 8000 else cut_at_random(data)):
             cut = Seam()
