@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 
@@ -37,6 +38,7 @@ def after_arithmetic(text: bytes, asks: tuple[Ask, Ask]) -> None:
 
 
 def test_random_commands_have_the_replies_of_memcached(memcached: Memcached, ask: Ask) -> None:
+    random.seed(5)
     asks = (memcached.ask, ask)
     history: list[bytes] = []
     for count in range(3000):
