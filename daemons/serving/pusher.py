@@ -9,8 +9,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from daemons.serving.conclude import BETWEEN_MESSAGES, STUCK
-from daemons.serving.conversation.conversation import OVER, PENDING
+from daemons.serving.conclude import BETWEEN_MESSAGES, STOPPED, STUCK, expect_next
+from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, WAITING
+from daemons.serving.conversation.endings import Ending
 
 if TYPE_CHECKING:
     from daemons.serving.connection import BlockingConnection
@@ -110,24 +111,31 @@ class Pusher:
             if not data:
                 break
             try:
-                sent = self._request.send(data, socket.MSG_DONTWAIT)
+                sent = self._put(data)
             except (BlockingIOError, TimeoutError):
                 sent = 0
             except OSError:
                 self._unsent = b""
-                return  # the thread of the conversation gets the error, too
+                # A socket reports an error once: the thread of the conversation would see the end of the input instead.
+                connection.ending = connection.ending or Ending.RESET
+                return
             connection.sent += sent
             self._unsent = data[sent:]
             if self._unsent:
                 self._wait_for_room()
                 return
-        if connection.timeout_ending in (BETWEEN_MESSAGES, STUCK):
-            connection.expect(BETWEEN_MESSAGES, self._server.limits.idle_timeout)
+        if connection.timeout_ending is STUCK or connection.timeout_ending is BETWEEN_MESSAGES:
+            state = WAITING if conversation.state == WAITING else IDLE
+            expect_next(connection, state, self._server.limits, answered=True)
+
+    def _put(self, data: bytes) -> int:
+        spool = self._connection.spool
+        return self._request.send(data, socket.MSG_DONTWAIT) if spool is None else spool.push(data)
 
     def _wait_for_room(self) -> None:
         """Continue when the socket takes more, in the daemon's thread."""
         connection, daemon = self._connection, self._server.daemon
-        if connection.timeout_ending is BETWEEN_MESSAGES:
+        if connection.timeout_ending is BETWEEN_MESSAGES or connection.timeout_ending is STOPPED:
             connection.expect(STUCK, self._server.limits.write_timeout)
         if daemon is not None:
             with suppress(OSError, ValueError):  # closed meanwhile, or in a forked child

@@ -254,6 +254,8 @@ class LoopPoller(PushPoller):
                 del self._actions[connection.descriptor]
                 self._epoll.modify(connection.descriptor, self._interest(connection))
                 self.reading_connections[connection.descriptor] = connection
+                if connection.pushed:
+                    self.push(connection)
 
     def _send_later(self, connection: LoopConnection, reply: bytes) -> None:
         """Send `reply` when the socket is writable, after other connections had their turn."""
