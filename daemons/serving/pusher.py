@@ -68,6 +68,7 @@ class Pusher:
         until = None if timeout is None else time.monotonic() + timeout
         ended = select.poll()
         ended.register(self._request, 0)  # POLLHUP and POLLERR are always reported
+        spool = self._connection.spool
         self.release()
         alive = True
         while not (self._conversation.ready or self._conversation.overflowed):
@@ -75,6 +76,11 @@ class Pusher:
             alive = self._connection.ending is None and not ended.poll(0)
             if left <= 0 or not alive:
                 break
+            if self._unsent or (spool is not None and spool.flush()):
+                # Nobody else sends the bytes of a spool, nor the rest of a push in a process without a daemon's loop.
+                left = min(left, RETRY)
+                self.notify()
+                self._notified.clear()
             self._notified.wait(left)
             self._notified.clear()
         self.acquire()
@@ -141,6 +147,9 @@ class Pusher:
             with suppress(OSError, ValueError):  # closed meanwhile, or in a forked child
                 daemon.poller.call_when_writable(self._request, self.notify)
 
+
+#: Seconds between two attempts to send unsent bytes while a talk waits.
+RETRY = 0.02
 
 #: Maximum seconds between two checks whether a peer, whose talk waits, has reset its connection.
 CHECK = 1.0

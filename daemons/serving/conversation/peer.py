@@ -151,12 +151,15 @@ class Peer:
 
     def take_value(self) -> object:
         """Return the oldest value, and remove it; None if there is none."""
-        return self._values.popleft() if self._values else None
+        values = self._values
+        return values.popleft() if values else None
 
     def leave(self) -> None:
-        """Refuse further pushes and values: the conversation has ended."""
+        """Refuse further pushes and values, and discard what is left: the conversation has ended."""
         with self._lock:
             self.gone = True
+            self._pushes = self._values = None
+            self._size = 0
         self._wake = bool  # it may refer to the connection: break the cycle
 
 

@@ -57,7 +57,7 @@ class ConnectionPoller(Poller):
         #: Connections whose talk waits, with the timer of its timeout, if it has one.  Their action handles a reset.
         self._waits: dict[LoopConnection, Timer | None] = {}
         self.draining = False
-        #: Descriptors of connections whose talk went on, so that they may have input, since the last `_close_idle`.
+        #: Descriptors of connections whose talk went on in this turn, so that they may have unread input.
         self._resumed: set[int] = set()
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)

@@ -21,6 +21,7 @@ from daemons.serving.engines.push_poller import PushPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import MAX_EVENTS
 from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
+from daemons.serving.waiting import is_over
 
 #: Seconds for one turn of the loop while peers send long inputs.
 TURN = 0.01
@@ -240,7 +241,9 @@ class LoopPoller(PushPoller):
                 return
         except OSError:
             pass
-        self._end(connection, Ending.RESET)
+        # The event may be older than the pause, if a push in the same batch of events was followed by the pause.
+        if is_over(connection.socket):
+            self._end(connection, Ending.RESET)
 
     def _resume(self) -> None:
         """Read again from as many paused connections as there is room for, and from the one with the oldest message."""

@@ -16,6 +16,7 @@ from daemons.serving.engines.connection_poller import ConnectionPoller
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.safe_call import call_safely
 from daemons.serving.timers import Timers
+from daemons.serving.waiting import is_over
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Leader
@@ -55,6 +56,7 @@ class PushPoller(ConnectionPoller):
     def _handle_pushed(self) -> None:
         with self._push_lock:
             pushed, self._pushed = self._pushed, {}
+        self._resumed.clear()
         for connection in pushed:
             call_safely(self._deliver_pushed, connection)
 
@@ -105,7 +107,8 @@ class PushPoller(ConnectionPoller):
                 return
         except OSError:
             pass
-        self._end(connection, Ending.RESET)
+        if is_over(connection.socket):
+            self._end(connection, Ending.RESET)
 
     def _end_wait(self, connection: LoopConnection) -> None:
         """Continue the talk after its timeout."""
@@ -122,8 +125,7 @@ class PushPoller(ConnectionPoller):
         self._actions.pop(connection.descriptor, None)
         self._epoll.modify(connection.descriptor, self._interest(connection))
         self.reading_connections[connection.descriptor] = connection
-        if self.draining:
-            self._resumed.add(connection.descriptor)
+        self._resumed.add(connection.descriptor)
         self._resume_talk(connection)
 
     def _resume_talk(self, connection: LoopConnection) -> None:

@@ -64,6 +64,8 @@ class Accounts:
             yield f"ended as IDLE {quiet} s after a reply"
         if ending is Ending.DRAINED and not connection.messages and world.kernel.now < connection.grace_until:
             yield "a drain closed the connection before its grace period was over"
+        if ending in (Ending.IDLE, Ending.SLOW) and world.talk_waits(connection):
+            yield f"ended as {ending} while its talk waited"
         if ending in LINGERING and not world.cut and not (end.fin or end.reset or end.shut_read):
             lingered = world.kernel.now - max(end.shut_at, connection.opened) if end.shut_write else 0.0
             if lingered < LINGER - 0.001:

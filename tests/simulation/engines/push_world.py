@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -26,8 +28,12 @@ OUTSIDE = 0
 class PushWorld(World):
     """As `World`; other threads push, pass values, and finish replies."""
 
+    #: Whether nothing can be pushed while a connection is being closed.
+    exact = True
+
     def __init__(self, seed: int, events: int = 1000) -> None:
         super().__init__(seed, events)
+        self.constants = self.constants | {"daemons.serving.safe_call": {"log": FailingLog(self)}}
         self.ledgers: dict[int, Ledger] = {}
         #: Unfinished replies.
         self._later: list[Callable[[], Any]] = []
@@ -126,8 +132,10 @@ class PushWorld(World):
         for connection in self.server.connections.values():
             conversation = getattr(connection, "existing_conversation", None)
             if self.talk_waits(connection) and not conversation.ready:
-                self.ledgers[connection.address[1]].notify()
-                return True
+                ledger = self.ledgers[connection.address[1]]
+                ledger.notify()
+                if not ledger.peer.gone:
+                    return True
         return False
 
     # --- properties ------------------------------------------------------------------------------------
@@ -159,8 +167,9 @@ class PushWorld(World):
         if conversation.state == WAITING:
             if conversation.ready:
                 return "a talk waits for a value that is there"
-            timer = poller._waits[connection]
-            if timer is not None and timer.action is None:
+            end = self.clients[connection.address[1]].endpoint.peer
+            until = end.sent_at + math.inf if conversation.timeout is None else end.sent_at + conversation.timeout
+            if until < self.kernel.now - TICK - self.blocked and connection.timeout_ending is not Ending.STUCK:
                 return "a talk waits after its timeout"
         return ""
 
@@ -182,6 +191,10 @@ class PushWorld(World):
                 faults.append("the connection was closed, and the peer has not left")
         elif pushes:
             faults.append("received pushes, but its talk did not begin")
+            received = sum(map(len, pushes))
+            drained = client.endings == [Ending.DRAINED] and not client.left and not client.was_reset
+            if drained and self.exact and received != ledger.accepted:
+                faults.append(f"was drained after {received} of {ledger.accepted} bytes of pushes")
         if Ending.STUCK in client.endings and ledger is not None and ledger.peer.overflowed:
             return [*faults, *client.faults]
         return faults + super().faults_at_end(client)
@@ -189,6 +202,8 @@ class PushWorld(World):
 
 class PushPoolWorld(PushWorld, PoolWorld):
     """As `PoolWorld`, with another thread that pushes, whose steps are interleaved with the others."""
+
+    exact = False
 
     def __init__(self, seed: int, events: int = 1000) -> None:
         super().__init__(seed, events)
@@ -215,6 +230,16 @@ class PushPoolWorld(PushWorld, PoolWorld):
         while True:
             if self.scheduler.wait(lambda: bool(self._errands)):
                 self._errands.pop(0)()
+
+
+class FailingLog:
+    """Replaces the log of exceptions in callbacks."""
+
+    def __init__(self, world: PushWorld) -> None:
+        self._world = world
+
+    def exception(self, text: str, *arguments: object) -> None:
+        self._world.fail(f"{text % arguments}: {sys.exception()!r}")
 
 
 class OpenLock(Lock):

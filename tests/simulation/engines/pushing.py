@@ -164,7 +164,11 @@ class Ledger:
         """Return what is wrong with the pushes that a client has received."""
         numbers: dict[int, int] = {}
         for line in lines:
-            source, number = map(int, line[1:].split()[:2])
+            fields = line[1:-1].split(b" ")
+            if len(fields) != 3 or not (fields[0] + fields[1]).isdigit() or fields[2].strip(b"p"):
+                yield f"received the push {line!r}, which was never sent"
+                continue
+            source, number = int(fields[0]), int(fields[1])
             if number != numbers.get(source, 0) + 1:
                 yield f"received push {number} of source {source} after {numbers.get(source, 0)}"
             numbers[source] = number
