@@ -9,9 +9,38 @@ from daemons.serving.engines.pool_poller import PoolPoller
 from tests.simulation.engines.mutations import Mutation
 
 LOOP = (
+    Mutation("end of a wait by a timer is not closed", LoopPoller, "_end_wait", "if self._ended:", "if False:", 2),
+    Mutation(
+        "drain in spite of input after a wait", LoopPoller, "_close_idle", "or descriptor in self._resumed", "", 51
+    ),
+    Mutation("wait goes on after the end", LoopPoller, "_end", "self._stop_waiting(connection)", "pass", 2),
+    Mutation(
+        "peer that waits counts as idle",
+        LoopPoller,
+        "_wait_for_value",
+        "connection, WAITING, ",
+        "connection, IDLE, ",
+        7,
+    ),
+    Mutation("overflow is not noticed", LoopPoller, "_deliver_pushed", "if conversation.overflowed:", "if False:", 40),
+    Mutation(
+        "push inside a partial push",
+        LoopPoller,
+        "_may_send",
+        "return connection.timeout_ending is not STUCK",
+        "return True",
+        8,
+    ),
+    Mutation(
+        "a wait has no timeout",
+        LoopPoller,
+        "_wait_for_value",
+        "(timeout := conversation.timeout) is not None",
+        "False",
+        6,
+    ),
+    Mutation("no check after a reply", LoopPoller, "_after_reply", "if conversation.pushed:", "if False:", 8),
     Mutation("a push wakes nobody", LoopPoller, "push", "self.wake()", "pass"),
-    Mutation("no check after a reply", LoopPoller, "_after_reply", "if conversation.pushed:", "if False:"),
-    Mutation("no check after a pause", LoopPoller, "_resume", "if connection.pushed:", "if False:"),
     Mutation(
         "no check when a wait begins",
         LoopPoller,
@@ -21,21 +50,10 @@ LOOP = (
     ),
     Mutation("timer is not canceled", LoopPoller, "_stop_waiting", "timer.cancel()", "pass"),
     Mutation(
-        "a wait has no timeout", LoopPoller, "_wait_for_value", "(timeout := conversation.timeout) is not None", "False"
-    ),
-    Mutation("timeout during a push is lost", LoopPoller, "_wait_for_value", "timer.action is None", "False"),
-    Mutation(
         "push inside a partial write",
         LoopPoller,
         "_may_send",
         "return self.reading_connections.get(connection.descriptor) is connection",
-        "return True",
-    ),
-    Mutation(
-        "push inside a partial push",
-        LoopPoller,
-        "_may_send",
-        "return connection.timeout_ending is not STUCK",
         "return True",
     ),
     Mutation(
@@ -46,10 +64,6 @@ LOOP = (
         "self._resume_talk(connection); self._resume_talk(connection)",
     ),
     Mutation("resumed before its value", LoopPoller, "_deliver_pushed", "and conversation.ready", ""),
-    Mutation("overflow is not noticed", LoopPoller, "_deliver_pushed", "if conversation.overflowed:", "if False:"),
-    Mutation(
-        "peer that waits counts as idle", LoopPoller, "_wait_for_value", "connection, WAITING, ", "connection, IDLE, "
-    ),
     Mutation(
         "input is read during a wait",
         LoopPoller,
@@ -57,10 +71,6 @@ LOOP = (
         "self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))",
         "pass",
     ),
-    Mutation("wait goes on after the end", LoopPoller, "_end", "self._stop_waiting(connection)", "pass"),
-    Mutation("drain in spite of a push", LoopPoller, "_close_idle", "and not connection.pushed", ""),
-    Mutation("drain in spite of input after a wait", LoopPoller, "_close_idle", "or descriptor in self._resumed", ""),
-    Mutation("end of a wait by a timer is not closed", LoopPoller, "_end_wait", "if self._ended:", "if False:"),
     Mutation("peer never leaves", Conversation, "close", "self._peer.leave()", "pass"),
     Mutation("push after the last reply", Conversation, "_after_pushes", "peer.take() + reply", "reply + peer.take()"),
     Mutation("pushes in reverse", Peer, "take", 'b"".join(pushes)', 'b"".join(reversed(pushes))'),
@@ -68,6 +78,10 @@ LOOP = (
 )
 
 POOL = (
+    Mutation("wait goes on while a worker closes", PoolPoller, "_end", "self._stop_waiting(connection)", "pass", 128),
+    Mutation(
+        "push to a peer that a worker serves", PoolPoller, "_deliver_pushed", "if connection.suspended:", "if False:", 3
+    ),
     Mutation(
         "wait holds up the memory budget",
         PoolPoller,
@@ -83,8 +97,4 @@ POOL = (
         "with self._push_lock:\n        first = not self._pushed",
         "first = not self._pushed\n    with self._push_lock:\n        pass",
     ),
-    Mutation(
-        "push to a peer that a worker serves", PoolPoller, "_deliver_pushed", "if connection.suspended:", "if False:"
-    ),
-    Mutation("wait goes on while a worker closes", PoolPoller, "_end", "self._stop_waiting(connection)", "pass"),
 )

@@ -131,7 +131,7 @@ class PushWorld(World):
             return True
         for connection in self.server.connections.values():
             conversation = getattr(connection, "existing_conversation", None)
-            if self.talk_waits(connection) and not conversation.ready:
+            if conversation is not None and conversation.state == WAITING and not conversation.ready:
                 ledger = self.ledgers[connection.address[1]]
                 ledger.notify()
                 if not ledger.peer.gone:
@@ -184,17 +184,17 @@ class PushWorld(World):
 
     def faults_at_end(self, client: Client) -> list[str]:
         pushes = [line for line in bytes(client.got).splitlines(True) if line.startswith(b"+") and line.endswith(b"\n")]
-        faults = []
+        faults: list[str] = []
         if (ledger := self.ledgers.get(self.clients.index(client))) is not None:
             faults += ledger.faults_of(iter(pushes))
             if client.endings and not ledger.peer.gone and not (self.cut and self.blocked):
                 faults.append("the connection was closed, and the peer has not left")
-        elif pushes:
-            faults.append("received pushes, but its talk did not begin")
             received = sum(map(len, pushes))
             drained = client.endings == [Ending.DRAINED] and not client.left and not client.was_reset
             if drained and self.exact and received != ledger.accepted:
                 faults.append(f"was drained after {received} of {ledger.accepted} bytes of pushes")
+        elif pushes:
+            faults.append("received pushes, but its talk did not begin")
         if Ending.STUCK in client.endings and ledger is not None and ledger.peer.overflowed:
             return [*faults, *client.faults]
         return faults + super().faults_at_end(client)
@@ -228,8 +228,8 @@ class PushPoolWorld(PushWorld, PoolWorld):
 
     def _run_errands(self) -> None:
         while True:
-            if self.scheduler.wait(lambda: bool(self._errands)):
-                self._errands.pop(0)()
+            self.scheduler.wait(lambda: bool(self._errands))
+            self._errands.pop(0)()
 
 
 class FailingLog:

@@ -69,7 +69,7 @@ class Pushing(Simulated):
                 elif deed == PIECES:
                     reply = _pieces(reply)
                 elif deed in (LATER, AT_ONCE):
-                    reply = self._later(line, reply, deed == AT_ONCE)
+                    reply = self._reply_later(line, reply, deed == AT_ONCE)
                 if line.startswith(BUG):
                     if number % 3 == 0:
                         raise ArithmeticError("intended")
@@ -89,7 +89,7 @@ class Pushing(Simulated):
             self.fail(f"a wait ended with value {got} after {value}")
         return got  # type: ignore[no-any-return]
 
-    def _later(self, line: bytes, reply: bytes, at_once: bool) -> Future[Any]:
+    def _reply_later(self, line: bytes, reply: bytes, at_once: bool) -> Future[Any]:
         future: Future[Any] = Future()
 
         def finish() -> None:
