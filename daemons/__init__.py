@@ -14,6 +14,7 @@ own.  Published functions need nothing from here, except perhaps `idempotent`.
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
+from daemons.printable import escape
 from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
@@ -67,6 +68,7 @@ __all__ = [
     "Wait",
     "Whole",
     "choice",
+    "escape",
     "idempotent",
     "optional",
     "setting",

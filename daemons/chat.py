@@ -7,8 +7,7 @@ port = 1072
 
 from contextlib import suppress
 
-from daemons import Lines, Peer, PeerGone, Service, Talk
-from daemons.printable import escape
+from daemons import Lines, Peer, PeerGone, Service, Talk, escape
 
 
 class Chat(Service):

@@ -14,11 +14,13 @@ PROJECT = Path(__file__).parents[1]
 MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
 #: Modules of the standard library that the sans-IO part may import.  `logging` is for its level numbers; `dataclasses`,
-#: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
-#: sockets.  The last four are for replies that come later, and for the lock of messages pushed to a peer.
+#: `ipaddress` and `re` read the PROXY header; `base64`, `codecs`, `hashlib` and `secrets` are for WebSockets; `os` is
+#: for files, and `ssl` for MemoryBIO and SSLObject, which are no sockets; `asyncio`, `concurrent.futures`, `queue` and
+#: `threading` are for replies that come later, and for the lock of messages pushed to a peer.
 ALLOWED = {
     "daemons.framings": {
         *("__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "typing", "zlib"),
+        *("base64", "codecs", "hashlib", "secrets"),
     },
     "daemons.serving.conversation": {
         *("__future__", "collections", "collections.abc", "enum", "logging", "os", "ssl", "types", "typing"),
@@ -85,7 +87,7 @@ def test_daemon_imports_only_exports_of_the_package(path: Path) -> None:
         return
     named = set(imports_of(path)) - {"__future__"}
     # The packages of web and RPC have more exports than authors of other daemons need.
-    rooms = ("daemons.framings.http", "daemons.web.", "daemons.rpc.")
+    rooms = ("daemons.framings.http", "daemons.framings.websocket", "daemons.web.", "daemons.rpc.")
     assert not {name for name in named if name.startswith("daemons.") and not name.startswith(rooms)}
     assert any(name.partition(".")[0] == "daemons" for name in named)
 

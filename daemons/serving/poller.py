@@ -7,12 +7,9 @@ import select
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from daemons.serving.safe_call import call_safely
-
-if TYPE_CHECKING:
-    from daemons.serving.interfaces import Leader
 
 
 class HasFileno(Protocol):
@@ -63,7 +60,7 @@ class Poller:
         """Undo `call_when_writable`, if it was called.  Must be called before `source` is closed."""
         self._actions.pop(_descriptor(source), None)
 
-    def attach(self, daemon: Leader) -> None:
+    def attach(self, daemon: Any) -> None:
         """Learn the daemon whose loop this is.  Called once."""
 
     def wait(self, patience: float) -> bool:

@@ -54,7 +54,8 @@ class Pusher:
         """Let other threads send; first send what was pushed until now."""
         self._held = False
         self._lock.release()
-        self.notify()
+        if self._conversation.pushed or self._unsent:
+            self.notify()
 
     def take_unsent(self) -> bytes:
         """Return the rest of what another thread has begun to send.  The lock must be held."""
@@ -91,7 +92,12 @@ class Pusher:
     def notify(self) -> None:
         """Send what was pushed, unless another thread is about to; continue a talk that waits.  Does not block."""
         conversation = self._conversation
-        while (conversation.pushed or self._unsent) and self._lock.acquire(blocking=False):
+        # A connection that was cut takes nothing more.
+        while (
+            (conversation.pushed or self._unsent)
+            and self._connection.ending is None
+            and self._lock.acquire(blocking=False)
+        ):
             try:
                 self._send()
             finally:
@@ -133,6 +139,9 @@ class Pusher:
         if connection.timeout_ending is STUCK or connection.timeout_ending is BETWEEN_MESSAGES:
             state = WAITING if conversation.state == WAITING else IDLE
             expect_next(connection, state, self._server.limits, answered=True)
+            if connection.charged:
+                hold = self._server.hold_waiting if state == WAITING else self._server.hold
+                hold(connection, conversation.buffered)
 
     def _put(self, data: bytes) -> int:
         spool = self._connection.spool
@@ -141,6 +150,7 @@ class Pusher:
     def _wait_for_room(self) -> None:
         """Continue when the socket takes more, in the daemon's thread."""
         connection, daemon = self._connection, self._server.daemon
+        self._server.hold(connection, len(self._unsent) + self._conversation.buffered, writing=True)
         if connection.timeout_ending is BETWEEN_MESSAGES or connection.timeout_ending is STOPPED:
             connection.expect(STUCK, self._server.limits.write_timeout)
         if daemon is not None:

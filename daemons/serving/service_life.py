@@ -43,7 +43,7 @@ class ServiceLife:
         while self._services:
             service = self._services.pop()
             call_safely(service.close)
-            call_safely(service.release)
+            call_safely(service.close_executor)
 
 
 class PeriodicCall:

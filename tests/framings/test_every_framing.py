@@ -28,6 +28,8 @@ from daemons.framings import (
 )
 from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
+from daemons.framings.websocket import WebSocket
+from tests.framings.websocket.frames import MASK, frame
 from tests.serving.services import Commented
 
 #: Limits so low that random octets often reach them.
@@ -45,12 +47,19 @@ FRAMINGS: dict[str, Framing] = {
     "compressed, longer": Compressed(limit=600, level=9),
     "stream": Stream(),
     "http": HTTP(head=90, headers=3, body=12),
+    "websocket": WebSocket(limit=12),
+    # Always the same mask, since the close for an error is compared.
+    "websocket, client": WebSocket(limit=12, client=True, new_mask=lambda: MASK),
 }
 
 every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 
 #: Those that put a reply into the framing in which they read.
-TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream", "http")]
+TO_AND_FRO = [
+    name
+    for name in FRAMINGS
+    if name not in ("whole", "fixed", "until", "stream", "http", "websocket", "websocket, client")
+]
 
 
 def zlib_with_flushes(octets: bytes) -> bytes:
@@ -59,8 +68,22 @@ def zlib_with_flushes(octets: bytes) -> bytes:
     return b"".join(pieces) + packer.flush()
 
 
+def frames(opcodes: list[int], final: list[bool], payloads: list[bytes], mask: bytes | None) -> bytes:
+    return b"".join(
+        frame(opcode, payload, final=last, mask=mask)
+        for opcode, last, payload in zip(opcodes, final, payloads, strict=False)
+    )
+
+
 OCTETS = st.one_of(
     st.binary(max_size=40),
+    st.builds(
+        frames,
+        st.lists(st.sampled_from([0, 0, 1, 1, 2, 8, 9, 10]), max_size=4),
+        st.lists(st.booleans(), max_size=4),
+        st.lists(st.binary(max_size=8) | st.text(max_size=4).map(str.encode) | st.just(b"\x03\xe8"), max_size=4),
+        st.sampled_from([MASK, None]),
+    ),
     st.text("a\\n \r\n", max_size=40).map(str.encode),
     st.lists(st.sampled_from([0, 1, 2, 5, 12, 13, 24, 97]), max_size=40).map(bytes),
     # Valid or almost valid input of one of the framings, with lengths around the limits.
@@ -159,6 +182,10 @@ ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"1;abcdefgh\r\n-\r\n",
     ),
+    "a frame": (WebSocket(limit=LIMIT), frame(2, length=LIMIT), b"ab"),
+    "a frame of text": (WebSocket(limit=LIMIT, client=True), frame(1, length=LIMIT, mask=None), "é".encode()),
+    "fragments": (WebSocket(limit=LIMIT), frame(2, final=False), frame(0, bytes(8), final=False)),
+    "empty fragments": (WebSocket(limit=LIMIT), frame(2, final=False), frame(0, final=False)),
     "a trailer": (
         HTTP(head=LIMIT),
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",

@@ -120,7 +120,7 @@ def test_beyond_the_limit_of_calls_the_service_is_busy(engine: str, within: Star
         called.sendall(b"one\n")
         eventually(lambda: service.log.count("query") == 1)
         waiting.sendall(b"two\n")
-        eventually(lambda: service._later()._jobs.qsize() == 1)
+        eventually(lambda: service.executor._jobs.qsize() == 1)
         ask(peer, b"three\n", b"busy\n")
         service.go_on.set()
         hear(called, b"later one\n")
@@ -136,7 +136,7 @@ def test_call_of_a_peer_that_left_is_canceled(engine: str, within: Start) -> Non
         first.sendall(b"one\n")
         eventually(lambda: service.log.count("query") == 1)
         peer.sendall(b"two\n")
-        eventually(lambda: service._later()._jobs.qsize() == 1)
+        eventually(lambda: service.executor._jobs.qsize() == 1)
         name = name_of(peer)
         reset(peer)
         assert access_of(running, name)[0] == "reset"

@@ -9,6 +9,7 @@
     refusals.py     errors, with the responses to them
 
     responses.py    ResponseDecoder: bytes → the response to a request
+    response_head.py    a status line and its fields → ResponseHead, or an error
 
 If two readers of the same bytes disagree about the end of a request, an attacker can insert a request into the
 connection of another client (request smuggling).  So input that RFC 9112 allows a server to accept or to reject is
@@ -17,6 +18,7 @@ rejected here, except empty lines before a request.
 
 from daemons.framings.http.framing import HTTP, HTTPDecoder
 from daemons.framings.http.head import Request
-from daemons.framings.http.responses import ResponseDecoder, ResponseHead, ResponseLimits
+from daemons.framings.http.response_head import ResponseHead, ResponseLimits
+from daemons.framings.http.responses import ResponseDecoder
 
 __all__ = ["HTTP", "HTTPDecoder", "Request", "ResponseDecoder", "ResponseHead", "ResponseLimits"]

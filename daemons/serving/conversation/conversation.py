@@ -394,7 +394,7 @@ class Conversation:
         if isinstance(reply, Step) and self._talk is not None:
             return self._take(reply)
         if isinstance(reply, CoroutineType):
-            reply = self._binding.service.run(reply)
+            reply = self._binding.service.executor.run(reply)
         if isinstance(reply, Future):
             self._awaited = reply
             self.state = WAITING

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.later import Later
+from daemons.serving.conversation.executor import Executor
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.steps import Step
@@ -72,7 +72,7 @@ class Service:
     submit_pending: int = 1000
     #: What `every` was called with.
     periodic: Sequence[tuple[float, Callable[[], object]]] = ()
-    _threads: Later | None = None
+    _executor: Executor | None = None
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
@@ -172,25 +172,21 @@ class Service:
         that: a service then replies at once that it is busy.  If the peer leaves, its call is canceled if it has not
         begun.
         """
-        return self._later().submit(function, *arguments)
+        return self.executor.submit(function, *arguments)
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], /) -> Future[Any]:
-        """Run a coroutine in the asyncio loop of this process, and return its future, which is a reply.
+    @property
+    def executor(self) -> Executor:
+        """The threads of `submit`, and the asyncio loop of ``async def respond``."""
+        executor = self._executor
+        if executor is None or executor.process != os.getpid():
+            executor = self._executor = Executor(self.submit_threads, self.submit_pending)
+        return executor
 
-        ``async def respond`` is short for it."""
-        return self._later().run(coroutine)
-
-    def release(self) -> None:
-        """End the threads of `submit` and `run`.  Called after `close`."""
-        later, self._threads = self._threads, None
-        if later is not None and later.process == os.getpid():
-            later.close()
-
-    def _later(self) -> Later:
-        later = self._threads
-        if later is None or later.process != os.getpid():
-            later = self._threads = Later(self.submit_threads, self.submit_pending)
-        return later
+    def close_executor(self) -> None:
+        """End the threads of `executor`, if there are any.  Called after `close`."""
+        executor, self._executor = self._executor, None
+        if executor is not None and executor.process == os.getpid():
+            executor.close()
 
     def limit_blocking_calls(self, most: int, /) -> None:
         """Set the maximum number of calls of `respond` that may block at the same time.

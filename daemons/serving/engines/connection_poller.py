@@ -106,10 +106,10 @@ class ConnectionPoller(Poller):
         """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
         for descriptor, connection in list(self.reading_connections.items()):
-            if not connection.idle or descriptor in ready or descriptor in self._resumed:
-                continue
             # What was pushed to the peer is sent first.
-            if connection.close_after <= now and not connection.pushed:
+            if descriptor in self._resumed:
+                continue
+            if connection.idle and descriptor not in ready and connection.close_after <= now and not connection.pushed:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
                 if connection.existing_conversation is not None and (
                     goodbye := connection.existing_conversation.receive(b"")

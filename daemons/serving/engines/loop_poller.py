@@ -279,6 +279,12 @@ class LoopPoller(PushPoller):
         held = 0 if connection.existing_conversation is None else connection.existing_conversation.buffered
         connection.server.hold(connection, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
+    def unsent(self, connection: LoopConnection) -> int:
+        action = self._actions.get(connection.descriptor)
+        if isinstance(action, partial) and len(action.args) == 2 and isinstance(action.args[1], memoryview):
+            return len(action.args[1].obj)  # type: ignore[arg-type]  # it is of bytes
+        return 0
+
     def _write(self, connection: LoopConnection, unsent: memoryview) -> None:
         if unsent:
             try:

@@ -38,6 +38,10 @@ class PushPoller(ConnectionPoller):
         self._push_lock = threading.Lock()
 
     @abstractmethod
+    def unsent(self, connection: LoopConnection) -> int:
+        """Return the bytes of memory held by the reply that is being sent."""
+
+    @abstractmethod
     def deliver(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """Send bytes, then act on the state of the conversation."""
 
@@ -73,6 +77,8 @@ class PushPoller(ConnectionPoller):
         elif self._may_send(connection) and (data := conversation.deliver()):
             # To an idle peer, a push restarts idle_timeout.
             self.deliver(connection, data, conversation.state == IDLE)
+        elif connection.timeout_ending is STUCK:
+            connection.server.hold(connection, self.unsent(connection) + conversation.buffered, writing=True)
 
     def _may_send(self, connection: LoopConnection) -> bool:
         """Whether nothing is being sent to the peer, so that something may be pushed to it."""

@@ -79,7 +79,7 @@ class Exchange:
         #: The unsent rest of the request, and whether any byte of the response was received.
         self._unsent = memoryview(b"")
         self._received = False
-        #: Whether the connection can be reused.
+        #: Whether the connection can be reused if the decoder finds it `reusable`.
         self._keeps = False
         #: When (monotonic) the client took the last piece; infinite while a thread waits for the server.
         self._paused = float("inf")
@@ -153,9 +153,7 @@ class Exchange:
         self._upstream.record_head(self)
         # Not kept after a body, which a server that responded early may read as the next request.  Not kept after HEAD,
         # or a status without a body: if the server sends one nevertheless, another client must not receive it.
-        head = self.head
-        self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
-        self._keeps = self._keeps and head.status not in BODILESS
+        self._keeps = not (self._unsent or has_body) and self._method != "HEAD" and self.head.status not in BODILESS
 
     def restart(self) -> None:
         """Prepare to send the request again, after `StaleError`."""
@@ -294,7 +292,7 @@ class Exchange:
         # exchange that uses it.
         self._upstream.release(self)
         if connection is not None:
-            if self._keeps and not (self._decoder.rest or self._cut):
+            if self._keeps and self._decoder.reusable and not self._cut:
                 self._upstream.keep(connection)
             else:
                 connection.close()

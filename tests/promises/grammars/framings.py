@@ -11,9 +11,11 @@ from typing import Any
 from daemons import Service
 from daemons.framings import Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.framings.proxy import LIMIT, SIGNATURE
+from daemons.framings.websocket import WebSocket
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.conversation.service_binding import ServiceBinding
+from tests.framings.websocket.frames import frame
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 
 SIZE = 64 * 1024
@@ -89,6 +91,18 @@ FRAMINGS: dict[str, tuple[Framing, Callable[[bytes], bytes], dict[str, bytes]]] 
         {"empty blocks": b"\0\0\0\xff\xff", "streams": packed(b""), "one": packed(b"a"), "bomb": packed(b"a" * SIZE)},
     ),
     "stream": (Stream(), lambda message: message, {}),
+    "websocket": (
+        WebSocket(limit=SIZE),
+        WebSocket(limit=SIZE, client=True).encode,
+        {
+            "empty": frame(1),
+            "pings": frame(9),
+            "long pings": frame(9, bytes(125)),
+            "fragments": frame(1, b"a", final=False) + frame(0),
+            "empty fragments": frame(1, final=False) + frame(0, final=False) * 1000,
+            "closes": frame(8),
+        },
+    ),
 }
 
 

@@ -111,6 +111,7 @@ def test_default_limits() -> None:
         "message_timeout": "30s",
         "receive_buffer": "auto",
         "spool": "off",
+        "outbox": "256KiB",
         "body": "auto",
         "held": "256MiB",
         "response": "64MiB",

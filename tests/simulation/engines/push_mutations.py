@@ -11,7 +11,12 @@ from tests.simulation.engines.mutations import Mutation
 LOOP = (
     Mutation("end of a wait by a timer is not closed", LoopPoller, "_end_wait", "if self._ended:", "if False:", 2),
     Mutation(
-        "drain in spite of input after a wait", LoopPoller, "_close_idle", "or descriptor in self._resumed", "", 51
+        "drain in spite of input after a wait",
+        LoopPoller,
+        "_close_idle",
+        "if descriptor in self._resumed:",
+        "if False:",
+        51,
     ),
     Mutation("wait goes on after the end", LoopPoller, "_end", "self._stop_waiting(connection)", "pass", 2),
     Mutation(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
-class Later:
+class Executor:
     """Calls functions in at most `threads` threads, and runs coroutines in one more; at most `pending` calls wait.
 
     Unlike those of `concurrent.futures.ThreadPoolExecutor`, the threads do not keep the process from ending: a function
@@ -72,7 +72,7 @@ class Later:
             thread.join(JOIN_TIMEOUT)
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name="later", daemon=True)
+        thread = threading.Thread(target=self._work, name="executor", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # pthread_create(3): EAGAIN
