@@ -240,7 +240,8 @@ class LoopPoller(PushPoller):
                 self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
                 return
         except OSError:
-            pass
+            self._end(connection, Ending.RESET)
+            return
         # The event may be older than the pause, if a push in the same batch of events was followed by the pause.
         if is_over(connection.socket):
             self._end(connection, Ending.RESET)

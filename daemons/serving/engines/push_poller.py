@@ -112,7 +112,8 @@ class PushPoller(ConnectionPoller):
                 spool.flush()
                 return
         except OSError:
-            pass
+            self._end(connection, Ending.RESET)
+            return
         if is_over(connection.socket):
             self._end(connection, Ending.RESET)
 
