@@ -180,7 +180,11 @@ class Pump(socketserver.BaseRequestHandler):
         conversation.call_when_ready(pusher.notify)
         self._count()
         expect_next(connection, WAITING, self.server.limits, answered=True)
-        if not pusher.wait(conversation.timeout):
+        self.server.hold_waiting(connection, conversation.buffered)
+        connection.timed = True
+        alive = pusher.wait(conversation.timeout)
+        connection.timed = False
+        if not alive:
             raise ConnectionResetError
         self._check_outbox()
         self._send(conversation.resume())

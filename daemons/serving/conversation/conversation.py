@@ -33,7 +33,7 @@ from typing import Any
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.peer import Peer, PeerGone
 from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
@@ -172,8 +172,9 @@ class Conversation:
                 self.messages += known[1]
                 return known[2]
             if not data and self._decoder is None:
+                pushed = self.deliver()
                 self._end(DONE)  # nothing is held, so nothing is incomplete
-                return b""
+                return pushed
             try:
                 messages = self._decode(data)
             except BaseException as failure:
@@ -390,6 +391,10 @@ class Conversation:
             reply = self._send_last(stop)
         except BaseException as failure:
             reply = self._fail(failure)
+        return self._after_pushes(reply)
+
+    def _after_pushes(self, reply: bytes) -> bytes:
+        """Return `reply`, or the first of its pieces, after what was pushed before it."""
         peer = self._peer
         return peer.take() + reply if peer is not None and peer.pushed else reply
 
@@ -442,12 +447,10 @@ class Conversation:
         returned, self._returned = self._returned, False
         try:
             result = future.result(timeout=0)
-            if returned:
-                return self._send_last(StopIteration(result))
-            reply = self._encode(result)
+            reply = self._send_last(StopIteration(result)) if returned else self._encode(result)
         except BaseException as failure:
-            return self._fail(failure)
-        return self.deliver() + reply if self.pushed else reply
+            reply = self._fail(failure)
+        return self._after_pushes(reply)
 
     def _is_over(self) -> bool:
         return self.state == OVER
@@ -496,16 +499,14 @@ class Conversation:
         decoder = self._decoder
         error = None if decoder is None else decoder.error
         if error is not None:
-            self._end(_ending_of(error))
-            return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
-        if self._input_ended:
             pushed = self.deliver()
-            self._end(DONE)
+            self._end(_ending_of(error))
+            return pushed if self.ending is Ending.CUT else pushed + (error.apology or self._apologize())
+        if self._input_ended or (decoder is not None and decoder.ended):
+            pushed = self.deliver()
+            self._end(Ending.FINISHED if not self._input_ended and decoder is not None and decoder.surplus else DONE)
             return pushed
-        if decoder is not None and decoder.ended:
-            self._end(Ending.FINISHED if decoder.surplus else DONE)
-        else:
-            self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
+        self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
@@ -514,6 +515,9 @@ class Conversation:
         This includes SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` re-raises an exception of
         a signal handler.
         """
+        if isinstance(failure, PeerGone) and self.overflowed:
+            self._end(Ending.STUCK)  # by pushes of the talk itself, which is no failure
+            return b""
         self.failure = failure
         self._end(Ending.FAILED)
         # If part of a reply has been sent, the peer would mistake an apology for the rest of the reply.

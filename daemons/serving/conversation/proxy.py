@@ -35,7 +35,8 @@ class ProxiedConversation(ConversationWrapper):
     def receive(self, data: bytes) -> bytes:
         decoder = self._header_decoder
         if decoder is None:
-            return self._copy_state(self._inner.receive(data))
+            rest = self.proceed() if self._rest else b""
+            return rest + self._copy_state(self._inner.receive(data))
         if self.state == OVER:
             return b""
         if data:

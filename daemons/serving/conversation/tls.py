@@ -222,6 +222,8 @@ class Secured(ConversationWrapper):
             elif self._close_notify or (inner.state == IDLE and not self._in_record):
                 self._end_passed = True
                 self._unsent = inner.receive(b"")
+            elif inner.pushed:
+                self._unsent = inner.deliver()
             else:
                 # Without close_notify, an attacker may have truncated the stream (RFC 8446, section 6.1), so a message
                 # that lasts until the end of the input is incomplete.

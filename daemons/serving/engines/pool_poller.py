@@ -202,6 +202,8 @@ class PoolPoller(LoopPoller):
             super()._end(connection, ending)
         elif self.offloading or self.offload_closing:
             self._paused.pop(connection, None)
+            if connection in self._waits:
+                self._stop_waiting(connection)
             self._closed[connection] = ending
             self.offload(connection, partial(_close, conversation))
         else:
