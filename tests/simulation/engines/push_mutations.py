@@ -9,7 +9,6 @@ from daemons.serving.engines.pool_poller import PoolPoller
 from tests.simulation.engines.mutations import Mutation
 
 LOOP = (
-    Mutation("end of a wait by a timer is not closed", LoopPoller, "_end_wait", "if self._ended:", "if False:", 2),
     Mutation(
         "drain in spite of input after a wait",
         LoopPoller,
