@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar
 from daemons.serving import turns
 from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import LINGERING, Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, WAITING
 from daemons.serving.conversation.stepping import conversation_class
 from daemons.serving.guards import budget
 from daemons.serving.pusher import Pusher

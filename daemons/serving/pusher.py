@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, STOPPED, STUCK, expect_next
-from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, WAITING
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, WAITING
 
 if TYPE_CHECKING:
     from daemons.serving.connection import BlockingConnection

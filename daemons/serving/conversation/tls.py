@@ -12,9 +12,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING
 from daemons.serving.conversation.tls_messages import HandshakeMessages
 from daemons.serving.conversation.tls_subject import subject_of
 from daemons.serving.conversation.wrapper import ConversationWrapper

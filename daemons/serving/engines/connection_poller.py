@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import LINGER, conclude, expect_next
-from daemons.serving.conversation.conversation import PENDING
 from daemons.serving.conversation.endings import LINGERING, Ending, Refusal
+from daemons.serving.conversation.states import PENDING
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.poller import Poller
 from daemons.serving.transfer_sizes import RECEIVE

@@ -10,11 +10,12 @@ from functools import partial
 from itertools import islice
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, expect_next
-from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING, WAITING
+from daemons.serving.conversation.conversation import DONE
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service_binding import UNKNOWN
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, WAITING
 from daemons.serving.engines.connection_poller import DONTWAIT, EPOLLIN
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.push_poller import PushPoller

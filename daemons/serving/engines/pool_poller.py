@@ -14,8 +14,9 @@ from weakref import WeakSet
 
 from daemons.serving import turns
 from daemons.serving.conclude import expect_next
-from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
+from daemons.serving.conversation.conversation import DONE, Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import PENDING
 from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller

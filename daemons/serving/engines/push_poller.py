@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import STUCK, expect_next
-from daemons.serving.conversation.conversation import IDLE, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, WAITING
 from daemons.serving.engines.connection_poller import ConnectionPoller
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.safe_call import call_safely

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Peer, PeerGone, Service, Talk, Until, Wait
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING
 from daemons.serving.conversation.tls import TLS
 from tests.serving.tls_client import ours, theirs
 

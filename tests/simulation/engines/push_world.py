@@ -11,8 +11,8 @@ from typing import Any
 
 from daemons import Peer, PeerGone
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import WAITING
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import WAITING
 from daemons.serving.daemon import TICK
 from daemons.serving.guards.limits import Limits
 from tests.simulation.engines.client import Client
