@@ -14,11 +14,12 @@ from collections.abc import Iterable
 
 from tests.simulation.engines.pool_world import PoolWorld
 from tests.simulation.engines.properties import Violation
+from tests.simulation.engines.push_world import PushPoolWorld, PushWorld
 from tests.simulation.engines.world import World
 
 SEEDS, EVENTS = 10_000, 1000
 
-ENGINES = {"loop": World, "pool": PoolWorld}
+ENGINES = {"loop": World, "pool": PoolWorld, "loop-push": PushWorld, "pool-push": PushPoolWorld}
 
 
 def simulate(engine: str, seeds: Iterable[int], events: int = EVENTS, seconds: float | None = None) -> int:

@@ -11,8 +11,9 @@ import pytest
 
 from daemons.clients.ask import send_all
 from daemons.clients.net.dial import NetworkError
-from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import OVER
 from daemons.serving.listening.address import Address
 from daemons.tlsd import SECRET, Tlsd
 from tests.certificates import folder as certificates

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation.conversation import IDLE, PARTIAL, PENDING, SHAKING, WAITING
 from daemons.serving.conversation.endings import BY_FRAMING, Ending
 from daemons.serving.conversation.service import PeerLeft
+from daemons.serving.conversation.states import IDLE, PARTIAL, PENDING, SHAKING, WAITING
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection

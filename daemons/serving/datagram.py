@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import OVER, PENDING, WAITING
 from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.conversation.states import OVER, PENDING, WAITING
 from daemons.serving.guards.eviction import Candidate
 from daemons.serving.guards.limits import Limits, is_local
 from daemons.serving.guards.reflection import may_loop

@@ -127,6 +127,15 @@ class GuardedServer(_Base):
                 server.evict(each)
         return verdict is Verdict.GO
 
+    def hold_waiting(self, connection: Connection, size: int) -> None:
+        """As `hold`, for a connection whose talk waits: it has no unfinished message, and is not closed for the budget,
+        since its peer has nothing to do."""
+        if size < budget.FREE:
+            self.hold(connection, 0)
+        else:
+            connection.charged = size
+            budget.PROCESS.pin(connection, size)
+
     def holds(self, connection: Connection) -> bool:
         """Return whether a connection belongs to this server and is open."""
         return self.connections.get(connection.socket) is connection

@@ -49,7 +49,8 @@ class Poller:
     def call_when_writable(self, source: Source, action: Callable[[], None]) -> None:
         """Call `action` once, when `source` can be written to.  Thread-safe.  Raise `OSError` if it is closed."""
         descriptor = _descriptor(source)
-        self._actions[descriptor] = partial(self._call_once, descriptor, action)
+        # It stays until `forget_writable`: an action that removed itself might remove its successor, set meanwhile.
+        self._actions[descriptor] = partial(call_safely, action)
         try:
             self._epoll.modify(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
         except FileNotFoundError:
@@ -58,10 +59,6 @@ class Poller:
     def forget_writable(self, source: Source) -> None:
         """Undo `call_when_writable`, if it was called.  Must be called before `source` is closed."""
         self._actions.pop(_descriptor(source), None)
-
-    def _call_once(self, descriptor: int, action: Callable[[], None]) -> None:
-        self._actions.pop(descriptor, None)
-        call_safely(action)
 
     def attach(self, daemon: Any) -> None:
         """Learn the daemon whose loop this is.  Called once."""

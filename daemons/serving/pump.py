@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar
 from daemons.serving import turns
 from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import LINGERING, Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, WAITING
 from daemons.serving.conversation.stepping import conversation_class
 from daemons.serving.guards import budget
 from daemons.serving.pusher import Pusher
@@ -180,7 +181,11 @@ class Pump(socketserver.BaseRequestHandler):
         conversation.call_when_ready(pusher.notify)
         self._count()
         expect_next(connection, WAITING, self.server.limits, answered=True)
-        if not pusher.wait(conversation.timeout):
+        self.server.hold_waiting(connection, conversation.buffered)
+        connection.timed = True
+        alive = pusher.wait(conversation.timeout)
+        connection.timed = False
+        if not alive:
             raise ConnectionResetError
         self._check_outbox()
         self._send(conversation.resume())

@@ -9,8 +9,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from daemons.serving.conclude import BETWEEN_MESSAGES, STUCK
-from daemons.serving.conversation.conversation import OVER, PENDING
+from daemons.serving.conclude import BETWEEN_MESSAGES, STOPPED, STUCK, expect_next
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, WAITING
 
 if TYPE_CHECKING:
     from daemons.serving.connection import BlockingConnection
@@ -68,6 +69,7 @@ class Pusher:
         until = None if timeout is None else time.monotonic() + timeout
         ended = select.poll()
         ended.register(self._request, 0)  # POLLHUP and POLLERR are always reported
+        spool = self._connection.spool
         self.release()
         alive = True
         while not (self._conversation.ready or self._conversation.overflowed):
@@ -75,6 +77,11 @@ class Pusher:
             alive = self._connection.ending is None and not ended.poll(0)
             if left <= 0 or not alive:
                 break
+            if self._unsent or (spool is not None and spool.flush()):
+                # Nobody else sends the bytes of a spool, nor the rest of a push in a process without a daemon's loop.
+                left = min(left, RETRY)
+                self.notify()
+                self._notified.clear()
             self._notified.wait(left)
             self._notified.clear()
         self.acquire()
@@ -116,30 +123,43 @@ class Pusher:
             if not data:
                 break
             try:
-                sent = self._request.send(data, socket.MSG_DONTWAIT)
+                sent = self._put(data)
             except (BlockingIOError, TimeoutError):
                 sent = 0
             except OSError:
                 self._unsent = b""
-                return  # the thread of the conversation gets the error, too
+                # A socket reports an error once: the thread of the conversation would see the end of the input instead.
+                connection.ending = connection.ending or Ending.RESET
+                return
             connection.sent += sent
             self._unsent = data[sent:]
             if self._unsent:
                 self._wait_for_room()
                 return
-        if connection.timeout_ending in (BETWEEN_MESSAGES, STUCK):
-            connection.expect(BETWEEN_MESSAGES, self._server.limits.idle_timeout)
+        if connection.timeout_ending is STUCK or connection.timeout_ending is BETWEEN_MESSAGES:
+            state = WAITING if conversation.state == WAITING else IDLE
+            expect_next(connection, state, self._server.limits, answered=True)
+            if connection.charged:
+                hold = self._server.hold_waiting if state == WAITING else self._server.hold
+                hold(connection, conversation.buffered)
+
+    def _put(self, data: bytes) -> int:
+        spool = self._connection.spool
+        return self._request.send(data, socket.MSG_DONTWAIT) if spool is None else spool.push(data)
 
     def _wait_for_room(self) -> None:
         """Continue when the socket takes more, in the daemon's thread."""
         connection, daemon = self._connection, self._server.daemon
         self._server.hold(connection, len(self._unsent) + self._conversation.buffered, writing=True)
-        if connection.timeout_ending is BETWEEN_MESSAGES:
+        if connection.timeout_ending is BETWEEN_MESSAGES or connection.timeout_ending is STOPPED:
             connection.expect(STUCK, self._server.limits.write_timeout)
         if daemon is not None:
             with suppress(OSError, ValueError):  # closed meanwhile, or in a forked child
                 daemon.poller.call_when_writable(self._request, self.notify)
 
+
+#: Seconds between two attempts to send unsent bytes while a talk waits.
+RETRY = 0.02
 
 #: Maximum seconds between two checks whether a peer, whose talk waits, has reset its connection.
 CHECK = 1.0

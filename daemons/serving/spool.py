@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import IO
 
@@ -112,6 +113,8 @@ class SpooledSocket(socket.socket):
         super().__init__(family, kind, 0, connected.detach())
         self.settimeout(timeout)
         self._spool = Spool(cap)
+        #: Held while bytes are taken from or added to the spool: other threads may `push` while one waits in `recv`.
+        self._lock = threading.RLock()
         #: Whether writing to the spool file has failed, for example because the disk is full.
         self._full = False
         #: Error while reading the spool file: the unsent bytes are lost.
@@ -128,20 +131,31 @@ class SpooledSocket(socket.socket):
         """As `socket.send` with MSG_DONTWAIT, but buffer the bytes that the kernel does not take, up to the cap."""
         view = memoryview(data)
         sent = 0
-        if not self.flush():
-            try:
-                sent = super().send(view, DONTWAIT)
-            except BlockingIOError:
-                pass
-        if sent < len(view):
-            before = self.unsent
-            kept = self._keep(view[sent:])
-            if sent + kept == 0:
-                raise BlockingIOError
-            if kept and not before:
-                self.changed()
-            sent += kept
+        with self._lock:
+            if not self.flush():
+                try:
+                    sent = super().send(view, DONTWAIT)
+                except BlockingIOError:
+                    pass
+            if sent < len(view):
+                before = self.unsent
+                kept = self._keep(view[sent:])
+                if sent + kept == 0:
+                    raise BlockingIOError
+                if kept and not before:
+                    self.changed()
+                sent += kept
         return sent
+
+    def push(self, data: bytes) -> int:
+        """As `send`, while another thread may wait in `recv`.  Bytes that the kernel does not take are buffered only if
+        that thread is sending buffered bytes already: else it would not notice them."""
+        with self._lock:
+            if not self.flush():
+                return super().send(data, DONTWAIT)
+            if kept := self._keep(memoryview(data)):
+                return kept
+        raise BlockingIOError
 
     def _keep(self, data: memoryview) -> int:
         if self._full:
@@ -181,13 +195,14 @@ class SpooledSocket(socket.socket):
             return 0
         if wait:
             self._wait(select.POLLOUT)
-        while kept := self._peek():
-            try:
-                # A copy, because a bytearray with an exported buffer cannot shrink.
-                spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
-            except BlockingIOError:
-                return len(spool)
-        self.changed()
+        with self._lock:
+            while kept := self._peek():
+                try:
+                    # A copy, because a bytearray with an exported buffer cannot shrink.
+                    spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
+                except BlockingIOError:
+                    return len(spool)
+            self.changed()
         return 0
 
     def _peek(self) -> bytearray:

@@ -34,3 +34,10 @@ def wait_for_room(connection: Connection, request: socket.socket) -> None:
             spool.flush()
         if ended.poll(ROOM_NAP * 1000):
             break
+
+
+def is_over(sock: socket.socket) -> bool:
+    """Return whether a connection was reset or is shut in both directions, poll(2): POLLERR and POLLHUP."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))

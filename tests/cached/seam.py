@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from daemons.cached import Cached
-from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import OVER, PENDING
 
 
 class Seam:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from daemons.operating.metrics.stats import Figures, read
-from daemons.serving.conversation.conversation import IDLE
 from daemons.serving.conversation.proxy import ProxiedConversation
+from daemons.serving.conversation.states import IDLE
 from tests.operating.folder import Folder
 from tests.operating.live import GRAIL, QUEST, Live, until
 from tests.promises.crowds import MIB, address_of, growth, settings

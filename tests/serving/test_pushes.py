@@ -12,6 +12,7 @@ import pytest
 
 from daemons import Lines, Peer, PeerGone, Reply, Service, Talk, Wait
 from daemons.serving.conversation.tls import TLS
+from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
@@ -267,3 +268,58 @@ def test_many_threads_push_at_once(engine: str, started: Started) -> None:
                 assert mine == [b"%d of %d\n" % (number, who) for number in range(PIECES)]
         for thread in threads:
             thread.join()
+
+
+@SHARING
+def test_peer_that_waits_and_does_not_read_is_stuck_after_write_timeout(engine: str, started: Started) -> None:
+    running, room = started(engine, limits=Limits(outbox=10**8, write_timeout=0.3))
+    with opened(running, "tcp") as (peer,):
+        ask(peer, b"wait\n", b"waiting\n")
+        for _ in range(200):
+            room.push(b"x" * 90_000)
+        assert access_of(running, name_of(peer))[0] == "stuck"
+
+
+@SHARING
+@pytest.mark.parametrize("line", [b"wait\n", b"hello\n"])
+def test_long_push_to_a_peer_with_a_spool_arrives(engine: str, line: bytes, started: Started) -> None:
+    running, room = started(engine, limits=Limits(outbox=10**8, spool=10**8))
+    push = b"x" * 90_000
+    with opened(running, "tcp") as (peer,):
+        ask(peer, line, b"waiting\n" if line == b"wait\n" else line)
+        for _ in range(100):
+            room.push(push)
+        hear(peer, 100 * (push + b"\n"))
+
+
+@SHARING
+def test_long_reply_to_a_peer_with_a_spool_arrives_while_its_talk_waits(engine: str, within: Start) -> None:
+    reply = b"x" * 10**7
+
+    class Waiting(Room):
+        def talk(self, peer: Peer) -> Talk:
+            yield None
+            yield Wait(reply)
+            return None
+
+    running = within(engine, Pump.for_service(Waiting()), Limits(spool=10**8))
+    with opened(running, "tcp") as (peer,):
+        ask(peer, b"\n", reply + b"\n")
+
+
+@SHARING
+def test_push_to_a_peer_paused_by_the_memory_budget_arrives_when_it_is_resumed(engine: str, started: Started) -> None:
+    running, room = started(engine, limits=Limits(held=250_000))
+    half = b"x" * 90_000
+    with opened(running, "tcp", 2) as (oldest, paused):
+        eventually(lambda: len(room.room) == 2)
+        oldest.sendall(half)
+        eventually(lambda: budget.PROCESS.held >= len(half))
+        pauses = budget.PROCESS.waits
+        paused.sendall(half)
+        eventually(lambda: budget.PROCESS.waits > pauses)
+        for who in room.room:
+            who.send(b"pushed")
+        oldest.sendall(b"\n")
+        hear(oldest, b"pushed\n" + half + b"\n")
+        hear(paused, b"pushed\n")

@@ -7,8 +7,9 @@ import ssl
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.states import OVER, PENDING
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.tls.context import client_context, server_context
 from tests.certificates import folder

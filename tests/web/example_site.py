@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daemons.httpd import Httpd
-from daemons.serving.conversation.conversation import PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import PENDING
 
 #: Modification time of its files: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000

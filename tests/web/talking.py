@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import PENDING
 from daemons.web.handlers.server import WebServer
 
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([0-9]{3}) ([\t -~\x80-\xff]*)\r\n")

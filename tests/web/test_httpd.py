@@ -11,8 +11,9 @@ import pytest
 
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
-from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, OVER, PENDING
 from daemons.web.files.static import ALLOWED
 from tests.web.example_site import DATE, LONG, PICTURE, TEXT, ask, make, parsed, request, send, service, talking
 

@@ -10,7 +10,8 @@ from typing import Any
 import h11
 import pytest
 
-from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import OVER
 from tests.web import example_site, wsgi_talking
 from tests.web.example_handlers import LARGE, Hello
 from tests.web.example_site import LONG, TEXT, make, service

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemons.serving.conversation.conversation import PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import PENDING
 from daemons.serving.pump import Pump
 from daemons.web.handlers.server import WebServer
 from daemons.web.wsgi.service import WSGIService

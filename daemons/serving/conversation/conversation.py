@@ -4,43 +4,31 @@ The contract, in one sentence, and fuzzed as such in ``tests/serving``:
 
     *For any bytes, `Conversation.receive` returns bytes and may set an ending; it never raises.*
 
-An engine moves bytes between a socket and a conversation, and reads `Conversation.state` once per turn:
-
-    IDLE      between two messages: nothing is held
-    PARTIAL   part of a message is held
-    PENDING   more output follows: write the returned bytes, then call `proceed`
-    OVER      write the returned bytes, then close; `ending` is the reason
-    WAITING   write the returned bytes, but do not read; call `resume` when `ready`, or after `timeout` seconds
-    SHAKING   a TLS handshake or a PROXY header is not complete (`daemons.serving.conversation.wrapper`)
+An engine moves bytes between a socket and a conversation, and reads `Conversation.state` once per turn
+(`daemons.serving.conversation.states`).  This module has the decoder's side; that of the service is
+`daemons.serving.conversation.replier`.
 
 The state is PENDING while complete messages wait for their reply, or while a reply has further pieces.  A reply may be
 an iterator of pieces: each call of `proceed` takes one batch of them, and the next message is answered after the last
 piece.  A piece may be a `FileSlice`.  An engine that can send it with sendfile(2) calls `proceed(files=True)`, and then
 sends the bytes of `file_slice` after the returned bytes.
-
-Messages may be pushed to the peer at any time (`Peer.send`): they are part of the bytes that the next call returns, or
-`deliver` returns them.  A push is never sent inside a reply.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from types import CoroutineType
-from typing import Any
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.replier import Replier
 from daemons.serving.conversation.reply_cache import CachedReply
-from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
-from daemons.serving.conversation.service import Service, Talk
-from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
-from daemons.serving.conversation.steps import StartTLS, Step, SwitchFraming, Wait
-
-IDLE, PARTIAL, PENDING, OVER, SHAKING, WAITING = range(6)
+from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import UNKNOWN, ServiceBinding
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, WAITING
 
 #: Until Python 3.12, looking up a member of an enumeration is slow.
 DONE = Ending.DONE
@@ -49,31 +37,12 @@ DONE = Ending.DONE
 NOTHING: dict[bytes, CachedReply] = {}
 
 
-class Conversation:
+class Conversation(Replier):
     """Conversation of one peer with `service`; `binding` is shared by all conversations of the service.
 
     `find_peer` is called when the talk begins: behind a proxy, the peer's address is not known earlier."""
 
-    # A daemon may have ten thousand of these, most of them idle: objects that an idle one does not need are created
-    # on first use.
-    __slots__ = (
-        "_awaited",
-        "_binding",
-        "_decoder",
-        "_find_peer",
-        "_input_ended",
-        "_peer",
-        "_pieces",
-        "_returned",
-        "_talk",
-        "_waiting",
-        "ending",
-        "failure",
-        "messages",
-        "replies",
-        "respond_if_known",
-        "state",
-    )
+    __slots__ = ("_decoder", "_input_ended", "replies", "respond_if_known")
 
     def __init__(
         self,
@@ -81,64 +50,15 @@ class Conversation:
         binding: ServiceBinding | None = None,
         find_peer: Callable[[], Peer] | None = None,
     ) -> None:
-        self._binding = binding = binding or ServiceBinding(service)
-        self._find_peer = find_peer
+        super().__init__(service, binding, find_peer)
+        binding = self._binding
         #: `ReplyCache.replies`, valid while the state is IDLE.  An engine may look up an input here itself, to save the
         #: call of `receive`.
         self.replies = binding.cache.replies
         #: `ServiceBinding.respond_if_known`, valid while the state is IDLE; None if it would always return UNKNOWN.
         self.respond_if_known: Callable[[bytes], object] | None = binding.respond_if_known if binding.plain else None
         self._decoder: Decoder | None = None
-        self._talk: Talk | None = None
-        #: Remaining pieces of a reply.
-        self._pieces: ReplyStream | None = None
-        #: Complete messages without a reply yet.
-        self._waiting: deque[bytes] | None = None
         self._input_ended = False
-        #: The peer of the talk.
-        self._peer: Peer | None = None
-        #: The wait of the talk, or the future of a reply.
-        self._awaited: Wait | Future[Any] | None = None
-        #: Whether the talk has returned the future of its last reply.
-        self._returned = False
-        #: IDLE, PARTIAL, PENDING, OVER or WAITING.
-        self.state = IDLE
-        #: Reason for state OVER; None before.
-        self.ending: Ending | None = None
-        #: The exception behind Ending.FAILED, for the engine to log.
-        self.failure: BaseException | None = None
-        #: Number of messages answered.
-        self.messages = 0
-
-    def open(self) -> bytes:
-        """Begin the talk and return its greeting, often empty, to be sent before anything is received."""
-        if not self._binding.talks:
-            return b""
-        try:
-            self._talk = self.begin()
-        except BaseException as failure:
-            return self._fail(failure)
-        return self._continue(None)
-
-    def begin(self) -> Talk:
-        """Return a new talk of a service that overrides `Service.talk`."""
-        find_peer, self._find_peer = self._find_peer, None  # it may refer to this conversation: break the cycle
-        self._peer = peer = Peer() if find_peer is None else find_peer()
-        peer.begin(self._binding.encode)
-        return self._binding.service.talk(peer)
-
-    def identify(self, certificate: str) -> None:
-        """Set `Peer.certificate`, before the talk begins."""
-        if not self._binding.talks:
-            return
-        find_peer = self._find_peer or Peer
-
-        def find() -> Peer:
-            peer = find_peer()
-            peer.certificate = certificate
-            return peer
-
-        self._find_peer = find
 
     def receive(self, data: bytes) -> bytes:
         """Process received bytes, cut anywhere; ``b""`` is the end of the input.
@@ -172,8 +92,9 @@ class Conversation:
                 self.messages += known[1]
                 return known[2]
             if not data and self._decoder is None:
+                pushed = self.deliver()
                 self._end(DONE)  # nothing is held, so nothing is incomplete
-                return b""
+                return pushed
             try:
                 messages = self._decode(data)
             except BaseException as failure:
@@ -189,17 +110,6 @@ class Conversation:
         except BaseException as failure:
             return self._fail(failure)
         return self._answer_all(messages)
-
-    def encode_result(self, result: object) -> bytes:
-        """Encode a result of `ServiceBinding.respond_if_known` that is not bytes.
-
-        Return the bytes to send; set `state` and `ending`, as `receive` does."""
-        if isinstance(result, Failure):
-            return self._fail(result.reason)
-        try:
-            return self._encode(result)
-        except BaseException as failure:
-            return self._fail(failure)
 
     def receive_all(self, data: bytes) -> bytes:
         """Process a datagram as the whole input.  As `receive`, but an empty datagram may be a message."""
@@ -234,15 +144,6 @@ class Conversation:
                     replies.append(self.deliver())
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
-    def deliver(self) -> bytes:
-        """Return the bytes of messages pushed to the peer since the last call; none while a reply is being sent.
-
-        Call it in any state but SHAKING; then read `state`, as after `receive`."""
-        peer = self._peer
-        if peer is None or self._pieces is not None or self.state == OVER:
-            return b""
-        return peer.take()
-
     def resume(self) -> bytes:
         """In state WAITING: send a reply that has come, or continue the talk with its value, or with None after the
         timeout; return the bytes to send."""
@@ -261,44 +162,6 @@ class Conversation:
         return reply if self._streams else b"".join((reply, self.proceed()))
 
     @property
-    def pushed(self) -> bool:
-        """Whether messages pushed to the peer are unsent."""
-        return self._peer is not None and self._peer.pushed > 0
-
-    @property
-    def overflowed(self) -> bool:
-        """Whether more bytes were pushed to the peer than may be buffered."""
-        return self._peer is not None and self._peer.overflowed
-
-    @property
-    def ready(self) -> bool:
-        """In state WAITING: whether the value or the reply is there, so that `resume` may be called."""
-        awaited = self._awaited
-        if isinstance(awaited, Future):
-            return awaited.done()
-        return self._peer is not None and self._peer.notified
-
-    def call_when_ready(self, action: Callable[[], object]) -> None:
-        """In state WAITING: call `action`, from any thread, when a reply has come.  For a value, `Peer` does so."""
-        if isinstance(self._awaited, Future):
-            self._awaited.add_done_callback(lambda future: action())
-
-    @property
-    def _streams(self) -> bool:
-        """Whether further pieces of a reply are to be sent."""
-        return self._pieces is not None
-
-    @property
-    def _waits(self) -> bool:
-        """Whether the talk waits, or will once its present reply is sent."""
-        return self._awaited is not None
-
-    @property
-    def timeout(self) -> float | None:
-        """In state WAITING: maximum seconds to wait; None: no limit."""
-        return self._awaited.timeout if isinstance(self._awaited, Wait) else None
-
-    @property
     def reason(self) -> str:
         """Detail of a framing error, for the log; often empty."""
         error = None if self._decoder is None else self._decoder.error
@@ -311,43 +174,6 @@ class Conversation:
         if self._peer is not None:
             held += self._peer.pushed
         return held + sum(map(len, self._waiting)) if self._waiting else held
-
-    @property
-    def file_slice(self) -> FileSlice | None:
-        """Slice of a file that is next in a reply, if sendfile(2) can send it."""
-        file_slice = None if self._pieces is None else self._pieces.file_slice
-        return file_slice if file_slice is not None and file_slice.sendable else None
-
-    def fail(self, failure: BaseException) -> None:
-        """End the conversation because a reply cannot be sent."""
-        self._fail(failure)
-
-    @property
-    def closable(self) -> bool:
-        """Whether `close` may run code of the service."""
-        return self._talk is not None or self._pieces is not None
-
-    def close(self) -> None:
-        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run.
-
-        Nothing can be pushed to the peer any more.  A second call does nothing."""
-        if self._peer is not None:
-            self._peer.leave()
-        if isinstance(self._awaited, Future):
-            self._awaited.cancel()
-            self._awaited = None
-        if self._pieces is not None:
-            self._close(self._pieces)
-            self._pieces = None
-        if self._talk is not None:
-            self._close(self._talk)
-            self._talk = None
-
-    def _close(self, closable: Talk | ReplyStream) -> None:
-        try:
-            closable.close()
-        except BaseException as failure:
-            self._fail(failure)
 
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
@@ -368,126 +194,6 @@ class Conversation:
             self._waiting.extend(messages)
         return self.proceed()
 
-    def _answer(self, message: bytes) -> bytes:
-        self.messages += 1
-        if self._talk is not None:
-            return self._continue(message)
-        try:
-            reply = self._binding.respond(message)
-            if type(reply) is bytes and self._binding.encode is None:
-                return reply
-            return self._encode(reply)
-        except BaseException as failure:
-            # StopIteration, too, is a bug of the service, such as next() on an exhausted iterator.
-            return self._fail(failure)
-
-    def _continue(self, value: Any) -> bytes:
-        """Pass a message, or the value of a wait, to the talk; return its reply, after what was pushed before."""
-        talk: Any = self._talk  # unlike its annotation says, a service may have returned anything
-        try:
-            reply = self._encode(talk.send(value))
-        except StopIteration as stop:
-            reply = self._send_last(stop)
-        except BaseException as failure:
-            reply = self._fail(failure)
-        peer = self._peer
-        return peer.take() + reply if peer is not None and peer.pushed else reply
-
-    def _encode(self, reply: object) -> bytes:
-        if isinstance(reply, bytes):
-            encode = self._binding.encode
-            return reply if encode is None else encode(reply)
-        if reply is None and self._talk is not None:
-            return b""
-        if isinstance(reply, Step) and self._talk is not None:
-            return self._take(reply)
-        if isinstance(reply, CoroutineType):
-            reply = self._binding.service.executor.run(reply)
-        if isinstance(reply, Future):
-            self._awaited = reply
-            self.state = WAITING
-            return b""
-        name = type(self._binding.service).__name__
-        if isinstance(reply, Iterator):
-            if self._binding.encode is None:
-                return self._begin_stream(ReplyStream(reply, name))
-            framing = type(self._binding.framing).__name__
-            raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
-        raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
-
-    def _take(self, step: Step) -> bytes:
-        """Take a step of the talk, and return its reply."""
-        if not isinstance(step, Wait):
-            raise self._refusal_of(step)
-        if isinstance(step.reply, (Future, CoroutineType)):
-            raise TypeError("Wait: the reply must be complete or in pieces; yield the future before the wait")
-        self._awaited = step
-        self.state = WAITING
-        return self._encode(step.reply)
-
-    def _refusal_of(self, step: Step) -> TypeError:
-        """Return the error for a step that this conversation cannot take."""
-        service = self._binding.service
-        attribute = {SwitchFraming: "switches", StartTLS: "starts_tls"}.get(type(step))
-        if attribute is None:
-            advice = "which is no known step"
-        elif getattr(service, attribute):
-            advice = "which needs a conversation of the class that conversation_class() returns"
-        else:
-            advice = f"but does not declare {attribute} = True"
-        return TypeError(f"{type(service).__name__}.talk yielded {type(step).__name__}, {advice}")
-
-    def _encode_future(self, future: Future[Any]) -> bytes:
-        """Return a reply that has come, after what was pushed before it."""
-        returned, self._returned = self._returned, False
-        try:
-            result = future.result(timeout=0)
-            if returned:
-                return self._send_last(StopIteration(result))
-            reply = self._encode(result)
-        except BaseException as failure:
-            return self._fail(failure)
-        return self.deliver() + reply if self.pushed else reply
-
-    def _is_over(self) -> bool:
-        return self.state == OVER
-
-    def _begin_stream(self, pieces: ReplyStream) -> bytes:
-        """Begin a reply in pieces and return its first batch."""
-        data = self._draw(pieces)
-        if self._pieces is not None and self.state != OVER:
-            self.state = PENDING
-        return data
-
-    def _draw(self, pieces: ReplyStream, files: bool = False) -> bytes:
-        self._pieces = pieces
-        data = pieces.draw(files)
-        if pieces.failure is not None:
-            self._fail(pieces.failure)
-        elif pieces.over:
-            self._close(pieces)
-            self._pieces = None
-            if pieces.last and self.state != OVER:
-                self._end(Ending.FINISHED)
-        return data
-
-    def _send_last(self, stop: StopIteration) -> bytes:
-        try:
-            if isinstance(stop.value, Step):
-                raise TypeError(f"{type(stop.value).__name__} was returned; it can only be yielded")
-            reply = self._encode(stop.value)
-        except BaseException as failure:
-            return self._fail(failure)
-        if isinstance(self._awaited, Future):
-            self._returned = True
-        elif self._pieces is not None:
-            self._pieces.last = True
-            if self._waiting is not None:
-                self._waiting.clear()
-        elif self.state != OVER:
-            self._end(Ending.FINISHED)
-        return reply
-
     def _settle(self) -> bytes:
         """Set the state once no message waits for a reply; return an apology if the input cannot be decoded."""
         if self._awaited is not None:
@@ -496,47 +202,15 @@ class Conversation:
         decoder = self._decoder
         error = None if decoder is None else decoder.error
         if error is not None:
-            self._end(_ending_of(error))
-            return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
-        if self._input_ended:
             pushed = self.deliver()
-            self._end(DONE)
+            self._end(_ending_of(error))
+            return pushed if self.ending is Ending.CUT else pushed + (error.apology or self._apologize())
+        if self._input_ended or (decoder is not None and decoder.ended):
+            pushed = self.deliver()
+            self._end(Ending.FINISHED if not self._input_ended and decoder is not None and decoder.surplus else DONE)
             return pushed
-        if decoder is not None and decoder.ended:
-            self._end(Ending.FINISHED if decoder.surplus else DONE)
-        else:
-            self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
+        self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
         return b""
-
-    def _fail(self, failure: BaseException) -> bytes:
-        """End the conversation after an exception in the service or the framing; return an apology.
-
-        This includes SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` re-raises an exception of
-        a signal handler.
-        """
-        self.failure = failure
-        self._end(Ending.FAILED)
-        # If part of a reply has been sent, the peer would mistake an apology for the rest of the reply.
-        return self._apologize() if self._pieces is None else b""
-
-    def _apologize(self) -> bytes:
-        assert self.ending is not None
-        try:
-            apology = self._binding.service.apology(self.ending)
-            if not isinstance(apology, bytes):
-                raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
-        except BaseException as failure:
-            self.failure = self.failure or failure
-            self.ending = Ending.FAILED
-            return b""
-        return apology
-
-    def _end(self, ending: Ending) -> None:
-        self.state = OVER
-        self.ending = ending
-        self._awaited = None
-        if self._waiting is not None:
-            self._waiting.clear()  # cleared, not replaced: `proceed` holds a reference
 
 
 def _ending_of(error: FramingError) -> Ending:

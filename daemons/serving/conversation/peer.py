@@ -91,26 +91,29 @@ class Peer:
         not bytes."""
         if not isinstance(message, bytes):
             raise TypeError(f"Peer.send: bytes are expected, not {type(message).__name__}")
+        if self.gone:  # then the framing cannot refuse the message either
+            raise PeerGone(f"{self.address}: the conversation has ended")
         encode = self._encode
         data = message if encode is None else encode(message)
+        if self._pushes is None:
+            pushes: deque[bytes] = deque()
         with self._lock:
             while encode is not self._encode:  # the talk has changed the framing meanwhile
                 encode = self._encode
                 data = message if encode is None else encode(message)
             if self.gone:
                 raise PeerGone(f"{self.address}: the conversation has ended")
-            pushes = self._pushes
-            if pushes is None:
-                pushes = self._pushes = deque()
+            if self._pushes is None:
+                self._pushes = pushes
             self._size += len(data)
-            if self._size > self._limit:
+            if overflowed := self._size > self._limit:
                 self.gone = self.overflowed = True
-                pushes.clear()
+                self._pushes.clear()
                 self._size = 0
             else:
-                pushes.append(data)
+                self._pushes.append(data)
         self._wake()
-        if self.overflowed:
+        if overflowed:
             raise PeerGone(f"{self.address}: more than {self._limit} bytes were not read")
 
     def notify(self, value: object = True) -> None:
@@ -166,14 +169,18 @@ class Peer:
 
     def take_value(self) -> object:
         """Return the oldest value, and remove it; None if there is none."""
-        return self._values.popleft() if self._values else None
+        values = self._values
+        return values.popleft() if values else None
 
     def leave(self) -> None:
-        """Refuse further pushes and values: the conversation has ended."""
+        """Refuse further pushes and values, and discard what is left: the conversation has ended."""
         with self._lock:
             self.gone = True
+            self._pushes = self._values = None
+            self._size = 0
         self._wake = bool  # it may refer to the connection: break the cycle
 
 
 #: One lock for all peers of a process: it is held for a few list operations, and a lock per peer would cost 40 bytes.
-_LOCK = threading.Lock()
+#: Reentrant, since the garbage collector may close a talk at any allocation, and its ``finally`` may push.
+_LOCK = threading.RLock()

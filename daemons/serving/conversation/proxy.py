@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from daemons.framings.base import FramingError
 from daemons.framings.proxy import Header, HeaderDecoder
-from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import OVER, PENDING
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
 #: Callback that receives the header, or the error in it.  It returns None, or an ending if it refuses the connection.
@@ -35,7 +36,8 @@ class ProxiedConversation(ConversationWrapper):
     def receive(self, data: bytes) -> bytes:
         decoder = self._header_decoder
         if decoder is None:
-            return self._copy_state(self._inner.receive(data))
+            rest = self.proceed() if self._rest else b""
+            return rest + self._copy_state(self._inner.receive(data))
         if self.state == OVER:
             return b""
         if data:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from daemons.framings import Malformed
-from daemons.serving.conversation.conversation import OVER, SHAKING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import OVER, SHAKING
 from daemons.serving.conversation.stepping import SteppingConversation
 from daemons.serving.conversation.tls import TLS, Secured
 from daemons.serving.conversation.tls_messages import HANDSHAKE

@@ -11,12 +11,13 @@ from types import CoroutineType
 from typing import Any
 
 from daemons.framings import Malformed
-from daemons.serving.conversation.conversation import DONE, OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import DONE, Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import OVER, PENDING
 from daemons.serving.conversation.steps import StartTLS, Step, SwitchFraming
 
 

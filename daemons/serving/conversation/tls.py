@@ -12,9 +12,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING
 from daemons.serving.conversation.tls_messages import HandshakeMessages
 from daemons.serving.conversation.tls_subject import subject_of
 from daemons.serving.conversation.wrapper import ConversationWrapper
@@ -222,6 +223,8 @@ class Secured(ConversationWrapper):
             elif self._close_notify or (inner.state == IDLE and not self._in_record):
                 self._end_passed = True
                 self._unsent = inner.receive(b"")
+            elif inner.pushed:
+                self._unsent = inner.deliver()
             else:
                 # Without close_notify, an attacker may have truncated the stream (RFC 8446, section 6.1), so a message
                 # that lasts until the end of the input is incomplete.

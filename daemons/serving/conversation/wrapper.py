@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from daemons.serving.conversation.conversation import NOTHING, SHAKING, Conversation
+from daemons.serving.conversation.conversation import NOTHING, Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import SHAKING
 
 
 class ConversationWrapper(Conversation):

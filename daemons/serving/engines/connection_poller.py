@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import LINGER, conclude, expect_next
-from daemons.serving.conversation.conversation import PENDING
 from daemons.serving.conversation.endings import LINGERING, Ending, Refusal
+from daemons.serving.conversation.states import PENDING
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.poller import Poller
 from daemons.serving.transfer_sizes import RECEIVE
@@ -57,6 +57,8 @@ class ConnectionPoller(Poller):
         #: Connections whose talk waits, with the timer of its timeout, if it has one.  Their action handles a reset.
         self._waits: dict[LoopConnection, Timer | None] = {}
         self.draining = False
+        #: Descriptors of connections whose talk went on in this turn, so that they may have unread input.
+        self._resumed: set[int] = set()
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)
 
@@ -77,6 +79,12 @@ class ConnectionPoller(Poller):
         # In another state, or while a worker serves it, its events are set when it returns to reading state.
         if connection.descriptor in self.reading_connections:
             self._epoll.modify(connection.descriptor, self._interest(connection))
+        elif connection in self._waits and connection.timeout_ending is not Ending.STUCK:
+            self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))
+
+    def _interest_while_waiting(self, connection: LoopConnection) -> int:
+        """Return the epoll events while the talk waits.  EPOLLERR and EPOLLHUP are always reported."""
+        return select.EPOLLOUT if (spool := connection.spool) is not None and spool.unsent else 0
 
     def _rearm(self, descriptors: Iterable[int]) -> None:
         """Re-arm descriptors that are still in reading state."""
@@ -99,6 +107,8 @@ class ConnectionPoller(Poller):
         now = time.monotonic()
         for descriptor, connection in list(self.reading_connections.items()):
             # What was pushed to the peer is sent first.
+            if descriptor in self._resumed:
+                continue
             if connection.idle and descriptor not in ready and connection.close_after <= now and not connection.pushed:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
                 if connection.existing_conversation is not None and (
@@ -107,6 +117,7 @@ class ConnectionPoller(Poller):
                     with suppress(OSError):
                         connection.socket.send(goodbye, DONTWAIT)
                 self._end(connection, Ending.DRAINED)
+        self._resumed.clear()
 
     def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
         """End a connection; first send buffered replies, and linger so that the last reply arrives."""

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import IDLE, NOTHING, Conversation
+from daemons.serving.conversation.conversation import NOTHING, Conversation
+from daemons.serving.conversation.states import IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

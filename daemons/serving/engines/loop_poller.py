@@ -10,17 +10,19 @@ from functools import partial
 from itertools import islice
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, expect_next
-from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING, WAITING
+from daemons.serving.conversation.conversation import DONE
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service_binding import UNKNOWN
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, WAITING
 from daemons.serving.engines.connection_poller import DONTWAIT, EPOLLIN
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.push_poller import PushPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import MAX_EVENTS
 from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
+from daemons.serving.waiting import is_over
 
 #: Seconds for one turn of the loop while peers send long inputs.
 TURN = 0.01
@@ -239,8 +241,11 @@ class LoopPoller(PushPoller):
                 self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
                 return
         except OSError:
-            pass
-        self._end(connection, Ending.RESET)
+            self._end(connection, Ending.RESET)
+            return
+        # The event may be older than the pause, if a push in the same batch of events was followed by the pause.
+        if is_over(connection.socket):
+            self._end(connection, Ending.RESET)
 
     def _resume(self) -> None:
         """Read again from as many paused connections as there is room for, and from the one with the oldest message."""
@@ -254,6 +259,8 @@ class LoopPoller(PushPoller):
                 del self._actions[connection.descriptor]
                 self._epoll.modify(connection.descriptor, self._interest(connection))
                 self.reading_connections[connection.descriptor] = connection
+                if connection.pushed:
+                    self.push(connection)
 
     def _send_later(self, connection: LoopConnection, reply: bytes) -> None:
         """Send `reply` when the socket is writable, after other connections had their turn."""

@@ -14,8 +14,9 @@ from weakref import WeakSet
 
 from daemons.serving import turns
 from daemons.serving.conclude import expect_next
-from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
+from daemons.serving.conversation.conversation import DONE, Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import PENDING
 from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
@@ -202,6 +203,8 @@ class PoolPoller(LoopPoller):
             super()._end(connection, ending)
         elif self.offloading or self.offload_closing:
             self._paused.pop(connection, None)
+            if connection in self._waits:
+                self._stop_waiting(connection)
             self._closed[connection] = ending
             self.offload(connection, partial(_close, conversation))
         else:

@@ -10,11 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import STUCK, expect_next
-from daemons.serving.conversation.conversation import IDLE, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, WAITING
 from daemons.serving.engines.connection_poller import ConnectionPoller
 from daemons.serving.engines.loop_connection import LoopConnection
+from daemons.serving.safe_call import call_safely
 from daemons.serving.timers import Timers
+from daemons.serving.waiting import is_over
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Leader
@@ -58,8 +61,9 @@ class PushPoller(ConnectionPoller):
     def _handle_pushed(self) -> None:
         with self._push_lock:
             pushed, self._pushed = self._pushed, {}
+        self._resumed.clear()
         for connection in pushed:
-            self._deliver_pushed(connection)
+            call_safely(self._deliver_pushed, connection)
 
     def _deliver_pushed(self, connection: LoopConnection) -> None:
         conversation = connection.existing_conversation
@@ -86,15 +90,17 @@ class PushPoller(ConnectionPoller):
     def _wait_for_value(self, connection: LoopConnection, conversation: Conversation) -> None:
         """Do not read from the peer until the talk has got a value, or its timeout has passed."""
         expect_next(connection, WAITING, connection.server.limits, answered=True)
+        if connection.charged or conversation.buffered:
+            connection.server.hold_waiting(connection, conversation.buffered)
         self.reading_connections.pop(connection.descriptor, None)
         self._actions[connection.descriptor] = partial(self._handle_event_while_waiting, connection)
-        self._epoll.modify(connection.descriptor, 0)  # EPOLLERR and EPOLLHUP are always reported
+        self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))
         if connection not in self._waits:
             self._waits[connection] = None
             conversation.call_when_ready(partial(self.push, connection))
             if (timeout := conversation.timeout) is not None:
-                continue_talk = partial(self._continue_talk, connection)
-                self._waits[connection] = self._timers.call_at(time.monotonic() + timeout, continue_talk)
+                end_wait = partial(self._end_wait, connection)
+                self._waits[connection] = self._timers.call_at(time.monotonic() + timeout, end_wait)
         elif (timer := self._waits[connection]) is not None and timer.action is None:
             self._continue_talk(connection)  # the time has passed while a push was being sent
             return
@@ -102,7 +108,22 @@ class PushPoller(ConnectionPoller):
             self.push(connection)
 
     def _handle_event_while_waiting(self, connection: LoopConnection) -> None:
-        self._end(connection, Ending.RESET)
+        try:
+            if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
+                spool.flush()
+                return
+        except OSError:
+            self._end(connection, Ending.RESET)
+            return
+        if is_over(connection.socket):
+            self._end(connection, Ending.RESET)
+
+    def _end_wait(self, connection: LoopConnection) -> None:
+        """Continue the talk after its timeout."""
+        self._continue_talk(connection)
+        if self._ended:
+            # Timers run before the wait for events, which closes ended connections only at its end.
+            self._log_and_close_ended()
 
     def _continue_talk(self, connection: LoopConnection) -> None:
         """Read from the peer again, and pass the value, or None after a timeout, to the talk."""
@@ -112,6 +133,7 @@ class PushPoller(ConnectionPoller):
         self._actions.pop(connection.descriptor, None)
         self._epoll.modify(connection.descriptor, self._interest(connection))
         self.reading_connections[connection.descriptor] = connection
+        self._resumed.add(connection.descriptor)
         self._resume_talk(connection)
 
     def _resume_talk(self, connection: LoopConnection) -> None:

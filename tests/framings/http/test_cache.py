@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemons.framings.http import HTTP, Request
-from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import OVER, PENDING
 
 PIECES = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",

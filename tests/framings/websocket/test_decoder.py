@@ -15,8 +15,9 @@ from daemons.framings import FramingError, Incomplete, Malformed, Oversize
 from daemons.framings.websocket import Close, Control, Encoded, Ping, Pong, Text, WebSocket
 from daemons.framings.websocket.framing import FRAGMENTS
 from daemons.framings.websocket.masking import LANES, apply_mask, rotate
-from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import OVER
 from tests.framings.websocket.frames import MASK, code_of, cut, found, frame, octets_of
 
 SERVER = WebSocket(limit=1000)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import OVER, PENDING
 
 #: Bytes that an engine reads at once.
 PIECE = 64 * 1024

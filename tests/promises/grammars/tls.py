@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from daemons.framings import Lines
-from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import OVER
 from daemons.serving.conversation.tls import TLS
 from tests.promises.grammars.framings import Lengths
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word

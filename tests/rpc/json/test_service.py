@@ -14,8 +14,9 @@ from daemons.rpc.json import schema
 from daemons.rpc.json.service import JSONRPC, LONGEST
 from daemons.rpc.methods import Methods
 from daemons.rpc.users import line_for
-from daemons.serving.conversation.conversation import IDLE, OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import IDLE, OVER
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.conftest import folder  # noqa: F401
 from tests.operating.folder import Folder

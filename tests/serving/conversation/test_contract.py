@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Fixed, Lines, StartTLS, Stream, SwitchFraming, Talk, Until
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, WAITING
 from daemons.serving.conversation.steps import Wait
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay

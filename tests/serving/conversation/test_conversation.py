@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daemons import Ending, Peer, Talk
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING
 from tests.serving.services import Echo, Polite, conversation
 
 

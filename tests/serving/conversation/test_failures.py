@@ -12,7 +12,8 @@ import pytest
 from daemons import Ending, Talk, Until
 from daemons.framings import Decoder, Framing, Malformed
 from daemons.serving import signals
-from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import OVER
 from tests.serving.services import Failing, conversation, raising
 
 #: Exceptions that third-party code raises.  CancelledError and SystemExit are not subclasses of Exception.

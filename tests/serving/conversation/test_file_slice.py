@@ -11,10 +11,11 @@ import pytest
 
 from daemons import Lines, Reply, Service
 from daemons.framings import Framing
-from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PENDING
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump

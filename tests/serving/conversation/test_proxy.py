@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from daemons.framings import FramingError, Incomplete, Malformed
 from daemons.framings.proxy import SIGNATURE, Header
-from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, SHAKING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.proxy import ProxiedConversation
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, SHAKING
 from daemons.serving.proxy_socket import read_header
 from tests.operating.folder import Folder
 from tests.operating.live import GRAIL, QUEST, Live, until

@@ -10,9 +10,10 @@ import pytest
 
 from daemons import Ending, LengthPrefixed, Talk
 from daemons.framings import Decoder, Framing, Malformed
-from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PENDING
 from tests.serving.services import SOME, Pieces, conversation
 from tests.serving.tls_client import CUTS, Cut, Line
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Fixed, Lines, Peer, Service, StartTLS, SwitchFraming, Talk
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.conversation.start_tls import UpgradableConversation
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.conversation.stepping import SteppingConversation, conversation_class
 from daemons.serving.conversation.tls import OPENSSL_MEMORY, TLS
 from tests.serving.tls_client import CUTS, VERSIONS, Cut, Line, ours, theirs, whole

@@ -43,9 +43,10 @@ from daemons.framings.websocket import (
     read_handshake,
     request_handshake,
 )
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.service_binding import ServiceBinding
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, WAITING
 from daemons.serving.conversation.stepping import SteppingConversation, conversation_class
 from daemons.serving.conversation.steps import Step
 from tests.framings.websocket.frames import frame

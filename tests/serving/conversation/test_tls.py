@@ -10,8 +10,8 @@ import pytest
 
 from daemons import Ending, Peer, Service, Talk, Until
 from daemons.framings import Decoder, Framing
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.conversation.tls import OPENSSL_MEMORY
 from daemons.tlsd import SECRET, Tlsd
 from tests.serving.services import LINE, Echo, Failing, Polite

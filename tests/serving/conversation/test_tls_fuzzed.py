@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from tests.serving.services import Polite
 from tests.serving.tls_client import Line
 

@@ -31,6 +31,8 @@ class Simulated(Service):
     """A service that depends on the message alone, but does not say so."""
 
     framing = LINES
+    #: What each peer is sent first.
+    greeting = b""
     #: Called for each message; a simulation may let it take long.
     compute: Callable[[], None] = staticmethod(lambda: None)
     #: Called in place of a blocking system call.
@@ -97,6 +99,7 @@ class Greeting(Talking):
     """Greets each peer."""
 
     greets = True
+    greeting = GREETING
 
     def talk(self, peer: Peer) -> Talk:
         talk = super().talk(peer)
@@ -129,7 +132,7 @@ class Script:
         self.data = b"".join(lines)
         #: Where in the input a message ends, and how long the reply to the input up to there is.
         self._ends = [0]
-        replies = [GREETING if service is Greeting else b""]
+        replies = [service.greeting]
         self._totals = [len(replies[0])]
         #: Where in the input the service ends the conversation; beyond the input: nowhere.
         self.over_at = len(self.data) + 1

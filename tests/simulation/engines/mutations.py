@@ -98,7 +98,6 @@ LOOP = (
     Mutation(
         "pause without an action", LoopPoller, "_charge_unfinished", "self._actions[connection.descriptor] =", "_ =", 37
     ),
-    Mutation("pause without a change of interest", LoopPoller, "_charge_unfinished", "& select.EPOLLOUT", "", 37),
     Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 49),
     Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", "", 17),
     Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and", 23),
@@ -151,6 +150,7 @@ LOOP = (
 )
 
 POOL = (
+    Mutation("pause without a change of interest", PoolPoller, "_charge_unfinished", "& select.EPOLLOUT", ""),
     Mutation("a result does not wake the leader", PoolPoller, "return_to_leader", "self.wake()", "pass"),
     Mutation(
         "a result is lost", PoolPoller, "return_to_leader", "self.ready.append((connection, reply, answered))", "pass"

@@ -33,7 +33,7 @@ class PoolWorld(World):
 
     def __init__(self, seed: int, events: int = 1000) -> None:
         super().__init__(seed, events)
-        self._scheduler = Scheduler(self.rng, self.kernel.monotonic, self._idle)
+        self.scheduler = Scheduler(self.rng, self.kernel.monotonic, self._idle)
         self.kernel.interval = self.rng.choice((1, 3, 10))
         #: Number of threads that wait for events: 1 while a leader sleeps.
         self._asleep = 0
@@ -51,23 +51,27 @@ class PoolWorld(World):
             "daemons.serving.engines.stall_detector": {"QUIET_SAMPLES": self.rng.choice((0, 2))},
             "daemons.serving.engines.pool_poller": {
                 "JOBS_PER_WORKER": self.rng.choice((1, 4)),
-                "SimpleQueue": partial(Queue, self._scheduler),
+                "SimpleQueue": partial(Queue, self.scheduler),
             },
         }
 
     def fakes(self) -> list[Any]:
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         fake = patches.fake(
             threading,
             Thread=scheduler.thread,
             Event=partial(Event, scheduler),
-            Lock=partial(Lock, scheduler),
-            RLock=partial(Lock, scheduler),
+            Lock=self.make_lock,
+            RLock=self.make_lock,
             get_ident=lambda: id(scheduler.current),
             current_thread=lambda: scheduler.current,
             main_thread=lambda: scheduler.main,
         )
         return [*super().fakes(), fake]
+
+    def make_lock(self) -> Lock:
+        """Return a new simulated lock."""
+        return Lock(self.scheduler)
 
     def prepare(self) -> None:
         server: Any = self.server
@@ -80,7 +84,7 @@ class PoolWorld(World):
         poller: Any = type(self.server).make_poller(self.server)
         for name, kind in (("in_service", SharedDict), ("ready", SharedDeque)):
             shared = kind()
-            shared.scheduler = self._scheduler
+            shared.scheduler = self.scheduler
             setattr(poller, name, shared)
         return poller  # type: ignore[no-any-return]
 
@@ -90,29 +94,29 @@ class PoolWorld(World):
         except Killed:
             raise Violation(self.faults[0]) from None
         finally:
-            self._scheduler.close()
+            self.scheduler.close()
 
     def fail(self, fault: str) -> None:
         super().fail(fault)
-        self._scheduler.over = True
+        self.scheduler.over = True
 
     def pause(self, seconds: float) -> None:
         if seconds == TAKEOVER:
-            self._scheduler.wait(lambda: False, seconds)
+            self.scheduler.wait(lambda: False, seconds)
         else:
             super().pause(seconds)
 
     def interrupt(self) -> None:
         super().interrupt()
         if not self.busy:
-            self._scheduler.give_way()
+            self.scheduler.give_way()
 
     def _compute(self) -> None:
         if self.rng.random() < self._block_rate:
             self.block()
 
     def _check_lead(self) -> None:
-        if self._leader is not self._scheduler.current:
+        if self._leader is not self.scheduler.current:
             self.fail("a thread without the lead reads from a socket")
 
     def block(self) -> None:
@@ -121,14 +125,14 @@ class PoolWorld(World):
             return
         poller: Any = self.daemon.poller
         seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.2, 0.2, 3.0))
-        leading = dict(poller.in_service) if self._leader is self._scheduler.current else {}
+        leading = dict(poller.in_service) if self._leader is self.scheduler.current else {}
         self._blocking += 1
         self.blocked = max(self.blocked, seconds)
         try:
-            self._scheduler.wait(lambda: False, seconds)
+            self.scheduler.wait(lambda: False, seconds)
         finally:
             self._blocking -= 1
-        still = self._leader is self._scheduler.current and poller.in_service == leading
+        still = self._leader is self.scheduler.current and poller.in_service == leading
         if leading and still and seconds > DETECTION:
             self.fail("the stall detector has not noticed a blocked leader")
 
@@ -138,13 +142,13 @@ class PoolWorld(World):
         for _ in range(self.rng.choice((0, 0, 1, 2, 5))):
             if self.events > 0:
                 self.act()
-        self._leader = self._scheduler.current
+        self._leader = self.scheduler.current
         self._asleep += 1
         if self._asleep > 1:
             self.fail("two threads lead")
         try:
             while not (events := epoll.collect(most)) and self.kernel.now < until:
-                self._scheduler.wait(lambda: bool(epoll.ready), until - self.kernel.now)
+                self.scheduler.wait(lambda: bool(epoll.ready), until - self.kernel.now)
             return events
         finally:
             self._asleep -= 1

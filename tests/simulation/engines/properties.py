@@ -64,6 +64,8 @@ class Accounts:
             yield f"ended as IDLE {quiet} s after a reply"
         if ending is Ending.DRAINED and not connection.messages and world.kernel.now < connection.grace_until:
             yield "a drain closed the connection before its grace period was over"
+        if ending in (Ending.IDLE, Ending.SLOW) and world.talk_waits(connection):
+            yield f"ended as {ending} while its talk waited"
         if ending in LINGERING and not world.cut and not (end.fin or end.reset or end.shut_read):
             lingered = world.kernel.now - max(end.shut_at, connection.opened) if end.shut_write else 0.0
             if lingered < LINGER - 0.001:
@@ -121,7 +123,7 @@ class Properties:
         if fault := self.inconsistency():
             self.fail(fault)
         for connection in server.connections.values():
-            if fault := self._left_undone(connection):
+            if fault := self.left_undone(connection):
                 self.fail(f"client {connection.address[1]}: {fault}")
 
     def inconsistency(self) -> str:
@@ -130,7 +132,7 @@ class Properties:
         polled, handled = poller._epoll.entries.keys(), poller.reading_connections.keys() | poller._actions.keys()
         return f"polled and handled descriptors differ: {polled ^ handled}" if polled != handled else ""
 
-    def _left_undone(self, connection: Connection) -> str:
+    def left_undone(self, connection: Connection) -> str:
         """Return the first task for a peer that the server left undone before it went to sleep, or an empty string."""
         if self.excused(connection):
             return ""
@@ -146,13 +148,23 @@ class Properties:
             return "the server lingers for too long"
         if end.shut_write:
             return "the server lingers after the end of the input" if end.fin else ""
-        if end.taken < client.script.replied(client.sent) and end.writable:
+        if self.talk_waits(connection):
+            return ""
+        if end.taken < client.script.replied(client.sent) + self.pushed_to(client) and end.writable:
             return "a reply is owed"
         if client.sent >= client.script.over_at and end.writable:
             return "the end of the conversation was missed"
         if end.fin and end.writable and end.taken >= client.script.replied(client.sent):
             return "the end of the input was missed"
         return ""
+
+    def talk_waits(self, connection: Connection) -> bool:
+        """Return whether the talk of a connection waits, so that nothing is read from the peer."""
+        return False
+
+    def pushed_to(self, client: Client) -> int:
+        """Return the bytes pushed to a client that its conversation has taken."""
+        return 0
 
     def excused(self, connection: Connection) -> bool:
         """Return whether a connection may wait for room in the memory budget."""
@@ -177,25 +189,34 @@ class Properties:
                 if not client.finish():
                     faults.append(f"client {number}: its connection was not closed")
                     break
-            faults += [f"client {number}: {fault}" for fault in self._faults_of(client)]
+            faults += [f"client {number}: {fault}" for fault in self.faults_at_end(client)]
         if faults:
             raise Violation(faults[0])
 
-    def _faults_of(self, client: Client) -> list[str]:
+    def replies_to(self, client: Client) -> bytes:
+        """Return the replies that a client has received."""
+        return bytes(client.got)
+
+    def overflowed(self, client: Client) -> bool:
+        """Return whether more was pushed to a client than may be buffered."""
+        return False
+
+    def faults_at_end(self, client: Client) -> list[str]:
         faults = list(client.faults)
         expected = client.script.reply[: client.script.replied(client.sent)]
-        if not expected.startswith(client.got):
-            faults.append(f"received {bytes(client.got)!r}, not a prefix of {expected!r}")
+        got = self.replies_to(client)
+        if not expected.startswith(got):
+            faults.append(f"received {got!r}, not a prefix of {expected!r}")
         if len(client.endings) > 1:
             faults.append(f"ended {len(client.endings)} times: {client.endings}")
         ending = client.endings[0] if client.endings else None
         whole = WHOLE - {Ending.FAILED} if self.cut or self.hasty else WHOLE
-        if ending in whole and not client.left and client.got != expected and not client.was_reset:
-            faults.append(f"ended as {ending}, and received {len(client.got)} of {len(expected)} bytes")
+        if ending in whole and not client.left and got != expected and not client.was_reset:
+            faults.append(f"ended as {ending}, and received {len(got)} of {len(expected)} bytes")
         if client.was_reset and not client.left and ending in WHOLE - LINGERING:
             faults.append(f"ended as {ending}, but was reset")
         if ending is Ending.RESET and not client.left:
             faults.append("ended as RESET, but has not closed the connection")
-        if ending in LATE and not self.hasty:
+        if ending in LATE and not self.hasty and not self.overflowed(client):
             faults.append(f"ended as {ending} before any deadline")
         return faults

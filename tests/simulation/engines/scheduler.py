@@ -101,10 +101,15 @@ class Scheduler:
         """Wait until `condition` holds; return False after `timeout` seconds.  Raise `Killed` at the end of the run."""
         me = self.current
         me.condition = condition
-        me.until = math.inf if timeout is None else self._clock() + timeout
-        self._switch()
-        if self.over:
-            raise Killed
+        until = math.inf if timeout is None else self._clock() + timeout
+        while True:
+            me.until = until
+            self._switch()
+            if self.over:
+                raise Killed
+            # While all threads wait, events run in one of them, and `give_way` in these ends its wait early.
+            if condition() or self._clock() >= until:
+                break
         me.condition = _never
         return condition()
 

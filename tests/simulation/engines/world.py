@@ -54,7 +54,7 @@ class World(Properties):
         self.faults: list[str] = []
         self.accounts = Accounts(self)
         self._most = rng.randrange(1, 12)
-        self._kind: type[Simulated] = rng.choice(KINDS)
+        self._kind: type[Simulated] = self.choose_kind()
         #: The fraction of long messages.
         self._long = rng.choice((0.02, 0.1, 0.5))
         self._usual = usual_lines(rng, self._long)
@@ -74,6 +74,10 @@ class World(Properties):
             "daemons.serving.poller": {"MAX_EVENTS": rng.choice((1, 3, 256))},
             "daemons.serving.guards.admission": {"ACCEPT_BATCH": rng.choice((1, 3, 64))},
         }
+
+    def choose_kind(self) -> type[Simulated]:
+        """Return the class of the service."""
+        return self.rng.choice(KINDS)
 
     # --- the run ---------------------------------------------------------------------------------------
 
@@ -105,7 +109,7 @@ class World(Properties):
         server = self.server = self.engine(("127.0.0.1", 0), handler, bind_and_activate=False)
         server.socket.close()
         self.listener = server.socket = Listener(self.kernel)  # type: ignore[assignment]
-        server.limits = self._limits()
+        server.limits = self.limits()
         server.access_log = server.metrics = self.accounts  # type: ignore[assignment]
         server.cut = self._cut  # type: ignore[method-assign]
         server.stop_listening = self._stop_listening  # type: ignore[method-assign]
@@ -134,7 +138,7 @@ class World(Properties):
     def prepare(self) -> None:
         """Change the server before it runs."""
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         rng = self.rng
         choices = (1.0, 5.0, 20.0) if self.hasty else (1e6,)
         return Limits(
@@ -256,7 +260,7 @@ class World(Properties):
 
     def pass_time(self, until: float) -> None:
         """Run one event; if there is none, let time pass until the next timer, which is due at `until`."""
-        acted = self.act() if self.events > 0 else self._finish()
+        acted = self.act() if self.events > 0 else self.finish()
         if acted or (self.events > 0 and self.rng.random() < 0.7):
             return
         if until < math.inf:
@@ -266,7 +270,7 @@ class World(Properties):
         elif self.events <= 0:
             self.fail("asleep without a timer")
 
-    def _finish(self) -> bool:
+    def finish(self) -> bool:
         """After the last event, bring all connections to a regular end, then stop the daemon."""
         for client in list(self.open):
             if client.finish():

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from daemons import Ending
-from daemons.serving.conversation.conversation import PENDING
 from daemons.serving.conversation.reply_stream import BATCH
+from daemons.serving.conversation.states import PENDING
 from tests.web.example_handlers import Hello
 from tests.web.talking import get, responses, said, visit
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.serving.conversation.conversation import IDLE, OVER
 from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.states import IDLE, OVER
 from daemons.serving.pump import Pump
 from daemons.web.site.prefix_map import names_of
 from daemons.web.site.protection import Realm

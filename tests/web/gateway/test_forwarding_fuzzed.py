@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.serving.conversation.conversation import OVER
 from daemons.serving.conversation.service import ReplyCutShort
+from daemons.serving.conversation.states import OVER
 from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.framings.http.test_responses_fuzzed import mutated, theirs
 from tests.serving.running import Within

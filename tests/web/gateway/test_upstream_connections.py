@@ -12,7 +12,7 @@ import pytest
 
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
-from daemons.serving.conversation.conversation import PENDING
+from daemons.serving.conversation.states import PENDING
 from daemons.web.gateway.upstream import Upstream
 from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.gateway.upstream_socket import CONNECT, UpstreamSocket

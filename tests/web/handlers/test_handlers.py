@@ -14,7 +14,7 @@ import pytest
 from daemons import Ending
 from daemons.framings.cache import HEADS
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import IDLE, OVER
+from daemons.serving.conversation.states import IDLE, OVER
 from daemons.web.handlers import mixins as web
 from daemons.web.handlers.response_buffer import ResponseBuffer
 from daemons.web.handlers.response_head import CACHED, _plain

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from daemons.serving.conversation.conversation import PENDING, Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.states import PENDING
 from tests.web.wsgi_talking import get, said, visit
 
 MIB = 1024**2

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from daemons.framings.http.refusals import RESPONSES
-from daemons.serving.conversation.conversation import OVER
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.states import OVER
 from daemons.serving.engines import stream_server
 from daemons.web.handlers.server import WebServer
 from daemons.web.wsgi.fields import head_of
