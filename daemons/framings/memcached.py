@@ -34,7 +34,7 @@ ANNOUNCEMENT = re.compile(
     rb" *(?:(?:set|add|replace|append|prepend|cas)(?: +[^ \n]+){3}|ms +[^ \n]+) +\+?(\d{1,20})(?: [^\n]*|\r?)\n"
 )
 
-#: The usual set.  `\S` is the fastest class for a key; the others are found by `ANNOUNCEMENT`.
+#: The usual set; other commands with a block are found by `ANNOUNCEMENT`.
 PLAIN_SET = re.compile(rb"set \S+ \d+ \d+ (\d{1,9})\r\n")
 
 #: A request line of HTTP, which a web page might make a browser send to a cache on the user's machine.
