@@ -46,6 +46,7 @@ def test_number_is_guessed(engine: str, within: Start) -> None:
     running = within(engine, Pump.for_service(Guess()))
     with connect(running.address) as first, connect(running.address) as second:
         hear(first, CHOOSE)
+        hear(second, CHOOSE)
         for wrong in (b"0\n", b"101\n", b"x\n", b"\xb2\n"):
             ask(first, wrong, CHOOSE)
         ask(first, b"42\n", b"Your number is 42. Waiting for another player.\n")
@@ -57,7 +58,6 @@ def test_number_is_guessed(engine: str, within: Start) -> None:
             ask(player, b"42\n", b"Right.\n")
             assert hear_all(player) == b""
         assert hear_all(first) == b"Your number was guessed with 4 guesses.\n"
-        hear(second, CHOOSE)
 
 
 @ENGINES

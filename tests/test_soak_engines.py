@@ -13,7 +13,7 @@ def test_simulation_runs_both_engines_without_faults(capsys: pytest.CaptureFixtu
     report = capsys.readouterr().out
     assert "soak engines: loop" in report
     assert "soak engines: pool" in report
-    assert report.count("no faults") == 2
+    assert report.count("no faults") == 4
 
 
 def test_violation_is_reported_with_the_command_that_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:

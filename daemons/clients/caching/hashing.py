@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", default=WORDS, help=f"a file with a key on each line (default {WORDS})"
     )
+    parser.epilog = "Exit codes: 0 done, 1 the file cannot be read, 2 wrong command line."
 
 
 def run(options: argparse.Namespace) -> int:

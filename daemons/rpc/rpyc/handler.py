@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from daemons.rpc.rpyc.frames import Frames, Oversize, Refused
 from daemons.rpc.rpyc.netrefs import GuardedConnection
 from daemons.serving.connection import show_peer
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
@@ -53,10 +54,17 @@ class NetrefHandler(BaseRequestHandler):
             pass
         except Refused as error:
             log.warning("%s: %s", name, error)
+        except TimeoutError as error:
+            if error is not frames.over:
+                raise  # of another connection
         finally:
             conn.close()
         if isinstance(frames.over, Oversize):
             self._linger()
+        elif isinstance(frames.over, TimeoutError):
+            # Over TLS, the ending is set already, and the key is another socket.
+            if (connection := self.server.connections.get(self.request)) is not None:
+                connection.ending = connection.ending or Ending.IDLE
         elif isinstance(frames.over, OSError):
             raise frames.over
 

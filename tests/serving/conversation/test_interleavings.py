@@ -172,7 +172,7 @@ class Plain:
         if self.inner.state == SHAKING or not self.model.owed:
             return  # the talk has not begun
         data = b"+%d\n" % number
-        if self.inner.state == OVER:
+        if OVER in (self.inner.state, self.outer.state):
             self.model.peer.send(data)  # too late to be sent, but the peer has not left
         else:
             self.model.push(data)

@@ -19,7 +19,7 @@ from daemons.web.gateway import exchange, upstream
 from daemons.web.gateway.exchange import Exchange
 from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.operating.folder import Folder
-from tests.serving.peers import connect, eventually, hear, hear_all
+from tests.serving.peers import DEADLINE, connect, eventually, hear, hear_all
 from tests.serving.running import Within
 from tests.web.example_site import TEXT, make, request, service
 from tests.web.gateway.forwarding import fetch
@@ -256,6 +256,16 @@ def test_refused_loop_leaves_no_request_in_progress(tmp_path: Path) -> None:
             assert [fetch(httpd, "/app/").status for _ in range(5)] == [502] * 5
 
 
+def _slow_client(stack: ExitStack, address: Any) -> socket.socket:
+    """Return a client that has sent a request, and has a small buffer for the response."""
+    peer = stack.enter_context(socket.socket())
+    peer.settimeout(DEADLINE)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.connect(address)
+    peer.sendall(request("/app/long", "Connection: close"))
+    return peer
+
+
 def test_response_paused_longest_is_cut_short_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PAUSED", 0.01)
     monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
@@ -271,11 +281,10 @@ def test_response_paused_longest_is_cut_short_beyond_the_limit(tmp_path: Path, m
             exchanges = forwarding.upstream._exchanges
             clients = []
             for number in (1, 2, 3, 4, 4, 4):
-                peer = stack.enter_context(socket.socket())
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                peer.connect(running.address)
-                peer.sendall(request("/app/long", "Connection: close"))
-                hear(peer, OK)
+                peer = _slow_client(stack, running.address)
+                while peer.recv(len(OK), socket.MSG_WAITALL) != OK:
+                    # 503: an earlier response was not paused for a moment, since its client's buffers have grown.
+                    peer = _slow_client(stack, running.address)
                 clients.append(peer)
                 eventually(partial(_all_have_paused, exchanges, number))
             for peer in clients[:2]:
