@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from daemons.serving.conclude import BETWEEN_MESSAGES, STOPPED, STUCK, expect_next
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.states import IDLE, OVER, PENDING, WAITING
+from daemons.serving.waiting import is_over
 
 if TYPE_CHECKING:
     from daemons.serving.connection import BlockingConnection
@@ -67,14 +67,12 @@ class Pusher:
 
         Return False if the connection was reset or cut."""
         until = None if timeout is None else time.monotonic() + timeout
-        ended = select.poll()
-        ended.register(self._request, 0)  # POLLHUP and POLLERR are always reported
         spool = self._connection.spool
         self.release()
         alive = True
         while not (self._conversation.ready or self._conversation.overflowed):
             left = CHECK if until is None else min(CHECK, until - time.monotonic())
-            alive = self._connection.ending is None and not ended.poll(0)
+            alive = self._connection.ending is None and not is_over(self._request)
             if left <= 0 or not alive:
                 break
             if self._unsent or (spool is not None and spool.flush()):

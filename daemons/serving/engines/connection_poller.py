@@ -16,6 +16,7 @@ from daemons.serving.conversation.states import PENDING
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.poller import Poller
 from daemons.serving.transfer_sizes import RECEIVE
+from daemons.serving.waiting import is_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,11 +81,26 @@ class ConnectionPoller(Poller):
         if connection.descriptor in self.reading_connections:
             self._epoll.modify(connection.descriptor, self._interest(connection))
         elif connection in self._waits and connection.timeout_ending is not Ending.STUCK:
-            self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))
+            self._epoll.modify(connection.descriptor, self._interest_unread(connection))
 
-    def _interest_while_waiting(self, connection: LoopConnection) -> int:
-        """Return the epoll events while the talk waits.  EPOLLERR and EPOLLHUP are always reported."""
+    def _interest_unread(self, connection: LoopConnection) -> int:
+        """Return the epoll events while nothing is to be read.  EPOLLERR and EPOLLHUP are always reported."""
         return select.EPOLLOUT if (spool := connection.spool) is not None and spool.unsent else 0
+
+    def _handle_event_unread(self, connection: LoopConnection) -> None:
+        """Handle an event while nothing is to be read: the connection was reset or cut, or buffered replies can be
+        sent."""
+        try:
+            if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
+                spool.flush()
+                self._epoll.modify(connection.descriptor, self._interest_unread(connection))
+                return
+        except OSError:
+            self._end(connection, Ending.RESET)
+            return
+        # The event may be older than this state, if a push in the same batch of events has led to it.
+        if is_over(connection.socket):
+            self._end(connection, Ending.RESET)
 
     def _rearm(self, descriptors: Iterable[int]) -> None:
         """Re-arm descriptors that are still in reading state."""

@@ -22,7 +22,6 @@ from daemons.serving.engines.push_poller import PushPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import MAX_EVENTS
 from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
-from daemons.serving.waiting import is_over
 
 #: Seconds for one turn of the loop while peers send long inputs.
 TURN = 0.01
@@ -230,22 +229,8 @@ class LoopPoller(PushPoller):
         ):
             self.reading_connections.pop(connection.descriptor, None)
             self._paused[connection] = None
-            self._actions[connection.descriptor] = partial(self._handle_paused_event, connection)
-            self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
-
-    def _handle_paused_event(self, connection: LoopConnection) -> None:
-        """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
-        try:
-            if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
-                spool.flush()
-                self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
-                return
-        except OSError:
-            self._end(connection, Ending.RESET)
-            return
-        # The event may be older than the pause, if a push in the same batch of events was followed by the pause.
-        if is_over(connection.socket):
-            self._end(connection, Ending.RESET)
+            self._actions[connection.descriptor] = partial(self._handle_event_unread, connection)
+            self._epoll.modify(connection.descriptor, self._interest_unread(connection))
 
     def _resume(self) -> None:
         """Read again from as many paused connections as there is room for, and from the one with the oldest message."""

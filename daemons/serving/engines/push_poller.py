@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from daemons.serving.conclude import STUCK, expect_next
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.states import IDLE, WAITING
 from daemons.serving.engines.connection_poller import ConnectionPoller
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.safe_call import call_safely
 from daemons.serving.timers import Timers
-from daemons.serving.waiting import is_over
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Leader
@@ -93,8 +91,8 @@ class PushPoller(ConnectionPoller):
         if connection.charged or conversation.buffered:
             connection.server.hold_waiting(connection, conversation.buffered)
         self.reading_connections.pop(connection.descriptor, None)
-        self._actions[connection.descriptor] = partial(self._handle_event_while_waiting, connection)
-        self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))
+        self._actions[connection.descriptor] = partial(self._handle_event_unread, connection)
+        self._epoll.modify(connection.descriptor, self._interest_unread(connection))
         if connection not in self._waits:
             self._waits[connection] = None
             conversation.call_when_ready(partial(self.push, connection))
@@ -106,17 +104,6 @@ class PushPoller(ConnectionPoller):
             return
         if conversation.ready or conversation.pushed:
             self.push(connection)
-
-    def _handle_event_while_waiting(self, connection: LoopConnection) -> None:
-        try:
-            if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
-                spool.flush()
-                return
-        except OSError:
-            self._end(connection, Ending.RESET)
-            return
-        if is_over(connection.socket):
-            self._end(connection, Ending.RESET)
 
     def _end_wait(self, connection: LoopConnection) -> None:
         """Continue the talk after its timeout."""

@@ -150,7 +150,7 @@ LOOP = (
 )
 
 POOL = (
-    Mutation("pause without a change of interest", PoolPoller, "_charge_unfinished", "& select.EPOLLOUT", ""),
+    Mutation("pause without a change of interest", PoolPoller, "_charge_unfinished", "_interest_unread", "_interest"),
     Mutation("a result does not wake the leader", PoolPoller, "return_to_leader", "self.wake()", "pass"),
     Mutation(
         "a result is lost", PoolPoller, "return_to_leader", "self.ready.append((connection, reply, answered))", "pass"

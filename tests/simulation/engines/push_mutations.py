@@ -72,7 +72,7 @@ LOOP = (
         "input is read during a wait",
         LoopPoller,
         "_wait_for_value",
-        "self._epoll.modify(connection.descriptor, self._interest_while_waiting(connection))",
+        "self._epoll.modify(connection.descriptor, self._interest_unread(connection))",
         "pass",
     ),
     Mutation("peer never leaves", Conversation, "close", "self._peer.leave()", "pass"),
