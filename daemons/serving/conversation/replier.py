@@ -208,16 +208,18 @@ class Replier:
     def _continue(self, value: Any) -> bytes:
         """Pass a message, or the value of a wait, to the talk; return its reply, after what was pushed before."""
         talk: Any = self._talk  # unlike its annotation says, a service may have returned anything
+        binding = self._binding
         try:
             reply = self._encode(talk.send(value))
         except StopIteration as stop:
             reply = self._send_last(stop)
         except BaseException as failure:
             reply = self._fail(failure)
-        return self._after_pushes(reply)
+        # After a change of the framing, pushes in the old one are in the reply, and those in the new one follow it.
+        return self._after_pushes(reply) if self._binding is binding else reply
 
     def _after_pushes(self, reply: bytes) -> bytes:
-        """Return `reply`, or the first of its pieces, after what was pushed before it."""
+        """Return `reply`, or the first of its pieces, after the pushes that preceded it."""
         peer = self._peer
         return peer.take() + reply if peer is not None and peer.pushed else reply
 

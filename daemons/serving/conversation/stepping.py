@@ -168,19 +168,6 @@ class SteppingConversation(Conversation):
                 return messages[0]
         return None
 
-    def _continue(self, value: Any) -> bytes:
-        talk: Any = self._talk
-        binding = self._binding
-        try:
-            reply = self._encode(talk.send(value))
-        except StopIteration as stop:
-            reply = self._send_last(stop)
-        except BaseException as failure:
-            reply = self._fail(failure)
-        peer = self._peer
-        # After a change of the framing, pushes in the old one are in the reply, and those in the new one follow it.
-        return peer.take() + reply if peer is not None and peer.pushed and self._binding is binding else reply
-
     def _take(self, step: Step) -> bytes:
         service = self._binding.service
         if isinstance(step, SwitchFraming) and service.switches:
