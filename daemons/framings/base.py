@@ -45,6 +45,13 @@ def cut_out(buffer: bytes | bytearray, start: int, end: int) -> bytes:
         return bytes(view[start:end])
 
 
+def fill(held: bytearray, size: int, data: bytes | memoryview, start: int) -> int:
+    """Move bytes from ``data[start:]`` to `held` until it has `size` bytes; return the end of the moved bytes."""
+    end = min(len(data), start + max(0, size - len(held)))
+    held += data[start:end]
+    return end
+
+
 class Decoder(ABC):
     """Decoder of one connection.  It holds the bytes of an incomplete message."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Incomplete, Oversize
+from daemons.framings.base import Decoder, Framing, Incomplete, Oversize, fill
 from daemons.framings.length_prefixed import layout_of, prefixed
 
 #: Bytes per block of `Blocks.encode`: few enough for a receiver with small buffers.
@@ -142,12 +142,9 @@ class BlocksDecoder(Decoder):
         content, lengths, size = self._content, self._lengths, layout.size
         view = memoryview(data)
         while True:
+            start = fill(held, size, view, start)
             if len(held) < size:
-                part = view[start : start + size - len(held)]
-                held += part
-                start += len(part)
-                if len(held) < size:
-                    return None, len(data)
+                return None, len(data)
             (length,) = layout.unpack_from(held)
             if not length:
                 message = Blocked.received(content, layout, lengths)
@@ -157,9 +154,7 @@ class BlocksDecoder(Decoder):
                 self._forget()
                 self.error = Oversize(f"a message of more than {limit} bytes in blocks")
                 return None, len(data)
-            part = view[start : start + size + length - len(held)]
-            held += part
-            start += len(part)
+            start = fill(held, size + length, view, start)
             if len(held) < size + length:
                 return None, len(data)
             lengths += held[:size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Incomplete, cut_out
+from daemons.framings.base import Decoder, Framing, Incomplete, cut_out, fill
 
 
 class Fixed(Framing):
@@ -57,8 +57,7 @@ class FixedDecoder(Decoder):
         if self.error is not None:
             return None, len(data)
         held = self._held
-        end = start + self._size - len(held)
-        held += memoryview(data)[start:end]
+        end = fill(held, self._size, memoryview(data), start)
         if len(held) < self._size:
             return None, len(data)
         message = bytes(held)

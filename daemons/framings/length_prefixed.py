@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Incomplete, Oversize, cut_out
+from daemons.framings.base import Decoder, Framing, Incomplete, Oversize, cut_out, fill
 
 #: Unsigned integers of `struct`: 1, 2, 4 and 8 bytes.
 UNSIGNED = "BHILQ"
@@ -111,19 +111,15 @@ class LengthPrefixedDecoder(Decoder):
         layout, limit, held = self._framing.layout, self._framing.limit, self._held
         size = layout.size
         view = memoryview(data)
+        start = fill(held, size, view, start)
         if len(held) < size:
-            part = view[start : start + size - len(held)]
-            held += part
-            start += len(part)
-            if len(held) < size:
-                return None, len(data)
+            return None, len(data)
         (length,) = layout.unpack_from(held)
         if length > limit:
             held.clear()
             self.error = Oversize(f"a message of {length} bytes is announced; {limit} are allowed")
             return None, len(data)
-        end = start + size + length - len(held)
-        held += view[start:end]
+        end = fill(held, size + length, view, start)
         if len(held) < size + length:
             return None, len(data)
         message = cut_out(held, size, size + length)
