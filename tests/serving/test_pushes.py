@@ -111,9 +111,9 @@ def test_line_is_pushed_to_all_peers_in_the_same_order(engine: str, transport: s
             peers[number % 8].sendall(b"%d\n" % number)
             for peer in peers:
                 hear(peer, b"%d\n" % number)
-        lines = [b"%d of %d\n" % (line, who) for line in range(30) for who in range(8)]
-        for who, peer in enumerate(peers):
-            peer.sendall(b"".join(b"%d of %d\n" % (line, who) for line in range(30)))
+        lines = [b"%d of %d\n" % (line, sender) for line in range(30) for sender in range(8)]
+        for sender, peer in enumerate(peers):
+            peer.sendall(b"".join(b"%d of %d\n" % (line, sender) for line in range(30)))
         received = []
         for peer in peers:
             file = peer.makefile("rb")
@@ -121,8 +121,8 @@ def test_line_is_pushed_to_all_peers_in_the_same_order(engine: str, transport: s
             file.close()
         for each in received:
             assert sorted(each) == sorted(lines)
-            for who in range(8):
-                assert [line for line in each if line.endswith(b"of %d\n" % who)] == lines[who::8]
+            for sender in range(8):
+                assert [line for line in each if line.endswith(b"of %d\n" % sender)] == lines[sender::8]
     eventually(lambda: not room.room)
 
 
@@ -152,13 +152,13 @@ def test_value_of_another_thread_ends_a_wait(engine: str, transport: str, starte
     with opened(running, transport) as (peer,):
         # What comes meanwhile is answered afterwards.
         ask(peer, b"wait\nafter\n", b"waiting\n")
-        (who,) = room.room
-        who.send(b"pushed meanwhile")
+        (other,) = room.room
+        other.send(b"pushed meanwhile")
         hear(peer, b"pushed meanwhile\n")
-        who.notify(b"1")
+        other.notify(b"1")
         hear(peer, b"got 1\nafter\n")
-        who.notify(b"2")  # before the wait
-        who.notify(b"3")
+        other.notify(b"2")  # before the wait
+        other.notify(b"3")
         ask(peer, b"wait 10\nwait 10\n", b"got 2\ngot 3\n")
 
 
@@ -211,11 +211,11 @@ def test_push_to_a_peer_that_left_raises_peer_gone(engine: str, started: Started
         ask(leaving, b"leave\n", b"bye\n")
         reset(resetting)
         eventually(lambda: not room.room)
-    for who in peers:
+    for other in peers:
         with pytest.raises(PeerGone):
-            who.send(b"x")
+            other.send(b"x")
         with pytest.raises(PeerGone):
-            who.notify(b"x")
+            other.notify(b"x")
 
 
 @SHARING
@@ -252,20 +252,20 @@ def test_many_threads_push_at_once(engine: str, started: Started) -> None:
     with opened(running, "tcp", 4) as peers:
         eventually(lambda: len(room.room) == 4)
 
-        def push(who: int) -> None:
+        def push(sender: int) -> None:
             for number in range(PIECES):
-                room.push(b"%d of %d" % (number, who))
+                room.push(b"%d of %d" % (number, sender))
 
-        threads = [threading.Thread(target=push, args=(who,)) for who in range(4)]
+        threads = [threading.Thread(target=push, args=(sender,)) for sender in range(4)]
         for thread in threads:
             thread.start()
         for peer in peers:
             file = peer.makefile("rb")
             lines = [file.readline() for _ in range(4 * PIECES)]
             file.close()
-            for who in range(4):
-                mine = [line for line in lines if line.endswith(b"of %d\n" % who)]
-                assert mine == [b"%d of %d\n" % (number, who) for number in range(PIECES)]
+            for sender in range(4):
+                mine = [line for line in lines if line.endswith(b"of %d\n" % sender)]
+                assert mine == [b"%d of %d\n" % (number, sender) for number in range(PIECES)]
         for thread in threads:
             thread.join()
 
@@ -318,8 +318,8 @@ def test_push_to_a_peer_paused_by_the_memory_budget_arrives_when_it_is_resumed(e
         pauses = budget.PROCESS.waits
         paused.sendall(half)
         eventually(lambda: budget.PROCESS.waits > pauses)
-        for who in room.room:
-            who.send(b"pushed")
+        for other in room.room:
+            other.send(b"pushed")
         oldest.sendall(b"\n")
         hear(oldest, b"pushed\n" + half + b"\n")
         hear(paused, b"pushed\n")

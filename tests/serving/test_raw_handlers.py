@@ -133,18 +133,22 @@ class Asking(socketserver.BaseRequestHandler):
             ours.sendall(b"a broken pipe")
 
 
-@pytest.mark.parametrize("word", [b"refused", b"broken"])
-@pytest.mark.parametrize("engine", ["one", "threads", "pool"])
-def test_a_connection_error_of_another_connection_is_a_failure(
-    engine: str, word: bytes, within: Callable[..., Within]
-) -> None:
-    running = within(engine, Asking)
+def expect_failure(running: Within, word: bytes, error: str) -> None:
+    """Send a word to a handler that fails, and expect the log line of its failure."""
     with connect(running.address) as peer:
         peer.sendall(word)
         assert hear_all(peer) == b""
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "-")
-    running.log_line(f"{name}: the conversation failed", "Error")
+    running.log_line(f"{name}: the conversation failed", error)
+
+
+@pytest.mark.parametrize("word", [b"refused", b"broken"])
+@pytest.mark.parametrize("engine", ["one", "threads", "pool"])
+def test_a_connection_error_of_another_connection_is_a_failure(
+    engine: str, word: bytes, within: Callable[..., Within]
+) -> None:
+    expect_failure(within(engine, Asking), word, "Error")
 
 
 @pytest.mark.parametrize(("word", "error"), [(b"silent", "timed out"), (b"kernel", "Errno 110"), (b"tls", "SSLError")])
@@ -152,13 +156,7 @@ def test_a_connection_error_of_another_connection_is_a_failure(
 def test_timeout_of_another_connection_is_a_failure(
     engine: str, word: bytes, error: str, within: Callable[..., Within]
 ) -> None:
-    running = within(engine, Elsewhere)
-    with connect(running.address) as peer:
-        peer.sendall(word)
-        assert hear_all(peer) == b""
-        name = name_of(peer)
-    assert access_of(running, name) == ("failed", "-")
-    running.log_line(f"{name}: the conversation failed", error)
+    expect_failure(within(engine, Elsewhere), word, error)
 
 
 def test_handler_that_waits_for_a_worker_is_not_cut(within: Callable[..., Within]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Service
-from daemons.serving.conversation.states import OVER, PENDING
+from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.tls.context import client_context, server_context
 from tests.certificates import folder
@@ -70,7 +70,12 @@ class Line:
         self, service: Service, version: str = "1.3", cut: Cut = whole, context: ssl.SSLContext | None = None
     ) -> None:
         self.reasons: list[str] = []
-        self.ours: Conversation = TLS(context or ours()).secure(Conversation(service), self.reasons.append)
+        self.begin(TLS(context or ours()).secure(Conversation(service), self.reasons.append), version, cut)
+        self.deliver(self.ours.open())
+
+    def begin(self, conversation: Conversation, version: str, cut: Cut) -> None:
+        """Set the two ends; nothing is sent."""
+        self.ours = conversation
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = theirs(version).wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         self.cut = cut
@@ -79,7 +84,6 @@ class Line:
         self.left = False
         #: Size of the largest part sent by the conversation.
         self.largest = 0
-        self.deliver(self.ours.open())
 
     def use(self, context: ssl.SSLContext) -> Line:
         """Connect another client."""
@@ -157,3 +161,16 @@ class Line:
     @property
     def over(self) -> bool:
         return self.ours.state == OVER
+
+
+def take_steps(conversation: Conversation, steps: Iterable[bytes | None]) -> None:
+    """Pass bytes to a conversation, or for None let it proceed, and check the contract after each step; close it."""
+    for step in steps:
+        over = conversation.state == OVER
+        reply = conversation.proceed() if step is None else conversation.receive(step)
+        assert isinstance(reply, bytes)
+        assert not (over and reply)
+        assert conversation.state in (IDLE, PARTIAL, PENDING, OVER, SHAKING)
+        assert (conversation.ending is not None) == (conversation.state == OVER)
+        assert conversation.failure is None
+    conversation.close()

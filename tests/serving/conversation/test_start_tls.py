@@ -13,10 +13,10 @@ from daemons import Ending, Fixed, Lines, Peer, Service, StartTLS, SwitchFraming
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.conversation.start_tls import UpgradableConversation
-from daemons.serving.conversation.states import IDLE, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation.states import IDLE, OVER, PENDING, SHAKING
 from daemons.serving.conversation.stepping import SteppingConversation, conversation_class
 from daemons.serving.conversation.tls import OPENSSL_MEMORY, TLS
-from tests.serving.tls_client import CUTS, VERSIONS, Cut, Line, ours, theirs, whole
+from tests.serving.tls_client import CUTS, VERSIONS, Cut, Line, ours, take_steps, whole
 
 
 class Mail(Service):
@@ -58,13 +58,7 @@ class Upgraded(Line):
         conversation: Conversation = SteppingConversation(service)
         assert isinstance(conversation, SteppingConversation)
         conversation = UpgradableConversation(conversation, self.tls, self.reasons.append)
-        self.ours = ProxiedConversation(conversation, lambda header: None) if proxied else conversation
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = theirs(version).wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self.cut = cut
-        self.heard = b""
-        self.left = False
-        self.largest = 0
+        self.begin(ProxiedConversation(conversation, lambda header: None) if proxied else conversation, version, cut)
         self.clear = self.ours.open()
 
     def say_in_clear(self, data: bytes) -> Upgraded:
@@ -232,15 +226,7 @@ def test_any_bytes_at_any_time(steps: list[bytes | None]) -> None:
     service = Mail()
     conversation = UpgradableConversation(SteppingConversation(service), TLS(ours()))
     conversation.open()
-    for step in steps:
-        over = conversation.state == OVER
-        reply = conversation.proceed() if step is None else conversation.receive(step)
-        assert isinstance(reply, bytes)
-        assert not (over and reply)
-        assert conversation.state in (IDLE, PARTIAL, PENDING, OVER, SHAKING)
-        assert (conversation.ending is not None) == (conversation.state == OVER)
-        assert conversation.failure is None
-    conversation.close()
+    take_steps(conversation, steps)
     assert service.executed[-1:] == [b"STARTTLS"] or b"STARTTLS" not in service.executed
 
 
