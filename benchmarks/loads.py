@@ -25,7 +25,7 @@ class Load:
     reference: str = "c"
     """The contestant to which the others are compared in pictures."""
     topic: str = "launcelot"
-    """What is sent: Sir Launcelot's questions, or get or set, see load.c."""
+    """The requests: Sir Launcelot's questions, or get or set, see load.c."""
     gather_seconds: float = GATHER_SECONDS
     """Maximum seconds to wait before the warm-up until each connection has had a reply."""
 

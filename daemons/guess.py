@@ -26,7 +26,7 @@ class Guess(Service):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
-        #: Peers who have chosen a number, with their numbers.
+        #: Chosen numbers, by the peer that has chosen.
         self.chosen: dict[Peer, int] = {}
 
     def talk(self, peer: Peer) -> Talk:
@@ -37,7 +37,7 @@ class Guess(Service):
         return (yield from self.guess(other, number))
 
     def choose(self, peer: Peer) -> Talk:
-        """Play with the next peer, who has to guess this one's number."""
+        """Choose a number for the next peer to guess."""
         number = None
         while number is None:
             number = number_of((yield b"Choose a number from 1 to %d." % HIGHEST))
@@ -52,7 +52,7 @@ class Guess(Service):
             self.chosen.pop(peer, None)
 
     def guess(self, other: Peer, number: int) -> Talk:
-        """Guess the number of another peer, who waits for the result."""
+        """Guess the number of another peer, which waits for the result."""
         result = b"The other player has left."
         reply = b"Guess a number from 1 to %d." % HIGHEST
         try:

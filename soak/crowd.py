@@ -23,11 +23,11 @@ from soak.place import TOP
 
 QUESTION = next(iter(ANSWERS))
 
-#: What a connection sends, whether it repeats that, and whether it reads.  The last three are for the service of
-#: `soak.held`, whose messages follow their length.
+#: The bytes that a connection sends, whether it repeats them, and whether it reads.  The last three are for the
+#: service of `soak.held`, which reads a length before each message.
 KINDS = {
     "mute": (b"", False, False),
-    #: What is given as REQUEST, in hexadecimal digits.
+    #: The argument REQUEST, in hexadecimal digits.
     "request": (b"", False, False),
     "half": (QUESTION[:-1], False, False),
     "never-reader": (QUESTION * 400, True, False),

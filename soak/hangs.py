@@ -1,6 +1,6 @@
 """Workers that hang: one every five seconds, while newcomers ask.
 
-A worker of `engine = loop` that makes no turn is replaced; nobody is refused, and there are never more than twice as
+A worker of `engine = loop` that makes no turn is replaced; no client is refused, and there are never more than twice as
 many workers as configured.
 """
 

@@ -33,7 +33,7 @@ PATIENCE = 60.0
 
 
 class Kills:
-    """The kills, and what was measured."""
+    """The kills, and the measured times."""
 
     def __init__(self, place: Place, rng: random.Random) -> None:
         self._place, self._rng = place, rng

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `root` the tests that make a network, and begin with the folders whose files take longest.
+    """Mark as `root` the tests that make a network, and begin with the folders of the slowest files.
 
     Otherwise such a file may be the last, and run while the other processes have nothing to do."""
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)

@@ -57,7 +57,7 @@ class Commands:
         self._mark_as_used = self.store.items.move_to_end
         self._set = self._updates.set
         meta = MetaCommands(self.store, self.statistics, self._updates)
-        #: Commands whose message is parsed by their own method.
+        #: Commands that parse their message in a method of their own.
         self._by_message: dict[bytes, Callable[[bytes], Reply]] = {
             **dict.fromkeys((b"get", b"gets", b"gat", b"gats"), self._get),
             **dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend", b"cas"), self._updates.respond),

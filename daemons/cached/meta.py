@@ -1,4 +1,4 @@
-"""Meta commands: mg, ms, md, ma, mn and me, whose flags select what they do and what they return.
+"""Meta commands: mg, ms, md, ma, mn and me.  Their flags select the operation and the reply.
 
 A reply has two letters, and the requested values in the order of the flags: "Meta Commands" in ``doc/protocol.txt`` of
 memcached 1.6.

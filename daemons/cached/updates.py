@@ -92,7 +92,7 @@ class Updates:
         return self.store(name, key, b"%d" % flags, block[:-2], self._store.deadline(exptime), cas)
 
     def discard(self, key: bytes) -> None:
-        """Remove an item, if there is one, whose new value cannot be stored, since it is out of date."""
+        """Remove an item, if it exists: its new value cannot be stored, so it is out of date."""
         if self._store.peek(key) is not None:
             self._store.remove(key)
 

@@ -39,7 +39,7 @@ class _Computation:
 class Cache:
     """Values by key, on one server or several.  Thread-safe.
 
-    A value is anything that JSON can express.  JSON, not pickle: who can write into the cache must not be able to run
+    A value is anything that JSON can express.  JSON, not pickle: write access to the cache must not be enough to run
     code here.  So a tuple is returned as a list, and the keys of a dict as texts.
 
     If a server is down, slow or full, its values count as missing, and a value is not stored; nothing is raised.

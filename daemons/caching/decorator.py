@@ -27,7 +27,7 @@ def default_cache() -> Cache:
 
 
 class Cached(Generic[P, T]):
-    """A function whose results are kept in a cache."""
+    """A function with results kept in a cache."""
 
     def __init__(self, function: Callable[P, T], prefix: str, ttl: float, cache: Cache | None) -> None:
         key(prefix)  # an invalid prefix is reported now

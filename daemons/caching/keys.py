@@ -23,7 +23,7 @@ def key(prefix: str, *parts: Any) -> str:
     replaced by its SHA-256, behind the prefix.
 
     Args:
-        prefix: says whose values these are, so that no other program uses the same keys
+        prefix: names the program, so that no other program uses the same keys
         parts: texts, which are used as they are, and other values, as JSON
 
     Raises `TypeError` for a part that JSON cannot express, and `ValueError` for an empty prefix or one that is longer

@@ -74,6 +74,6 @@ def _report(stream: Any, dropped: Dropped) -> None:
         f"dropped lines: {dropped.lines} ({dropped.octets} bytes)\n"
     )
     with suppress(OSError, ValueError):
-        stream.flush()  # what is buffered comes before
+        stream.flush()  # buffered lines come first
         stream.write((b"\n" if dropped.torn else b"") + text.encode())
         dropped.lines = dropped.octets = 0

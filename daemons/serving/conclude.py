@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 BETWEEN_MESSAGES, SLOW, HANDSHAKE, STUCK = Ending.IDLE, Ending.SLOW, Ending.HANDSHAKE, Ending.STUCK
 STOPPED = Ending.STOPPED
 
-#: Deadline of a connection whose talk waits: its own timeout applies.  Not infinite: see `LoopConnection.suspended`.
+#: Deadline of a connection with a talk that waits, which has a timeout of its own.  Not infinite: see
+#: `LoopConnection.suspended`.
 NEVER = 1e18
 
 #: Seconds to wait for the peer to close after the last reply.  Closing while the peer still sends would reset the

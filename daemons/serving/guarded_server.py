@@ -128,8 +128,8 @@ class GuardedServer(_Base):
         return verdict is Verdict.GO
 
     def hold_waiting(self, connection: Connection, size: int) -> None:
-        """As `hold`, for a connection whose talk waits: it has no unfinished message, and is not closed for the budget,
-        since its peer has nothing to do."""
+        """As `hold`, for a connection with a talk that waits: it has no unfinished message, and is not closed for the
+        budget, since its peer has nothing to do."""
         if size < budget.FREE:
             self.hold(connection, 0)
         else:

@@ -59,7 +59,7 @@ class HandlerServer(GuardedServer):
         )
 
     def push(self, connection: Connection) -> None:
-        """Send what was pushed to the peer of `connection`, or continue its talk that waits.  Does not block.
+        """Send pushes to the peer of `connection`, or continue its talk that waits.  Does not block.
 
         Called from any thread."""
         connection.notify()

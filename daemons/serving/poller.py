@@ -61,7 +61,7 @@ class Poller:
         self._actions.pop(_descriptor(source), None)
 
     def attach(self, daemon: Any) -> None:
-        """Learn the daemon whose loop this is.  Called once."""
+        """Set the daemon that runs this loop.  Called once."""
 
     def wait(self, patience: float) -> bool:
         """Wait at most `patience` seconds for events, and run their actions.

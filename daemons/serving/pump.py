@@ -72,7 +72,7 @@ class Pump(socketserver.BaseRequestHandler):
         self._counted = 0
         #: Whether the last input had many messages.
         self._pipelined = False
-        #: Sends what is pushed to the peer of a talk; None: the service has no talk.
+        #: Sends pushes to the peer of a talk; None: the service has no talk.
         self._pusher: Pusher | None = None
         if self.binding.talks:
             self._make_pusher()

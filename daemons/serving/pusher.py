@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pusher:
-    """Sends what is pushed to one peer while the thread of its conversation waits for input.
+    """Sends pushes to one peer while the thread of its conversation waits for input.
 
     That thread holds the lock, except while it waits.  Another thread that has pushed something tries to get the lock:
     if it succeeds, it sends the bytes itself, as far as the socket takes them without waiting; else the thread of the
@@ -51,7 +51,7 @@ class Pusher:
             self._held = True
 
     def release(self) -> None:
-        """Let other threads send; first send what was pushed until now."""
+        """Let other threads send; then send earlier pushes."""
         self._held = False
         self._lock.release()
         if self._conversation.pushed or self._unsent:
@@ -76,7 +76,7 @@ class Pusher:
             if left <= 0 or not alive:
                 break
             if self._unsent or (spool is not None and spool.flush()):
-                # Nobody else sends the bytes of a spool, nor the rest of a push in a process without a daemon's loop.
+                # No other thread sends the bytes of a spool, or the rest of a push in a process without a loop.
                 left = min(left, RETRY)
                 self.notify()
                 self._notified.clear()
@@ -88,7 +88,7 @@ class Pusher:
     # --- in any thread -----------------------------------------------------------------------------
 
     def notify(self) -> None:
-        """Send what was pushed, unless another thread is about to; continue a talk that waits.  Does not block."""
+        """Send pushes, unless another thread is about to; continue a talk that waits.  Does not block."""
         conversation = self._conversation
         # A connection that was cut takes nothing more.
         while (
@@ -159,5 +159,5 @@ class Pusher:
 #: Seconds between two attempts to send unsent bytes while a talk waits.
 RETRY = 0.02
 
-#: Maximum seconds between two checks whether a peer, whose talk waits, has reset its connection.
+#: Maximum seconds between two checks whether a peer has reset its connection while its talk waits.
 CHECK = 1.0

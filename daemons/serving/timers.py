@@ -28,7 +28,7 @@ class Timers:
     """Calls in the order of their times.  Leading thread only."""
 
     def __init__(self) -> None:
-        #: When (monotonic), a tie-breaker, and what to call; a heap.
+        #: Time (monotonic), tie-breaker and timer; a heap.
         self.heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
 

@@ -19,7 +19,7 @@ CACHE = "daemons.webapp.cache"
 
 
 def cached_page(seconds: float) -> Callable[[View], View]:
-    """Decorator of a view whose page depends on its path alone: keep the page in the site's cache for `seconds`."""
+    """Decorator of a view that depends on its path alone: keep the page in the site's cache for `seconds`."""
 
     def decorate(view: View) -> View:
         @functools.wraps(view)

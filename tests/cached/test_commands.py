@@ -1,4 +1,4 @@
-"""What the cache replies, and what it does not: limits, the end of a conversation, statistics."""
+"""Replies of the cache: limits, the end of a conversation, statistics."""
 
 from __future__ import annotations
 

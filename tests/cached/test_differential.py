@@ -54,7 +54,7 @@ def test_random_commands_have_the_replies_of_memcached(seed: int, memcached: Mem
         assert ours == theirs, f"CACHED_SEEDS={seed}-{seed}, commands since the last flush_all: {history}"
 
 
-#: Commands whose replies are compared one after the other.
+#: Commands with replies compared one after the other.
 SCRIPTS = {
     "a number wraps at 2**64": b"set n 0 0 20|18446744073709551615;incr n 2;get n",
     "decrementing stops at 0 and keeps the length": b"set n 0 0 3|100;decr n 1;get n;decr n 500;get n",

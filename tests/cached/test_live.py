@@ -1,4 +1,4 @@
-"""The cache over sockets: its clients, its engines, and what is refused at the start."""
+"""The cache over sockets: its clients, its engines, and refused settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in a cache: what is stored, what is computed, and how often."""
+"""Values in a cache: which are stored, which are computed, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache that is down, silent or broken: values are computed, and nobody waits for it twice."""
+"""A cache that is down, silent or broken: values are computed, and no caller waits for it twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_silent_server_is_asked_by_the_first_caller_only(client: Callable[...,
         cache = client(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.05)
         for number in range(1000):
             assert cache.get_or_compute(f"key:{number}", 60, lambda: 7) == 7
-        # Each of these would have taken its time: the first call, and whatever followed a success of the probe.
+        # Each of these would have taken its time: the first call, and any that followed a success of the probe.
         assert cache.failures == 1
 
 

@@ -17,7 +17,7 @@ from tests.operating.live import alive, children, free_port, until
 #: Under each engine, each daemon is launcelot, by another name and in so many processes.
 PROCESSES = {"single": 1, "twins": 2}
 
-#: Engines whose daemons run under one supervisord.
+#: Engines of the daemons under one supervisord.
 each_group = pytest.mark.parametrize(
     "engines", [("one", "threads", "forks"), ("pool", "loop")], ids=lambda engines: ", ".join(engines)
 )

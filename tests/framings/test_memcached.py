@@ -1,4 +1,4 @@
-"""Commands of memcached, and what is refused."""
+"""Commands of memcached, and refused input."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_another_thread_pushes_to_an_idle_peer(engine: str, transport: str, star
 def test_value_of_another_thread_ends_a_wait(engine: str, transport: str, started: Started) -> None:
     running, room = started(engine, transport)
     with opened(running, transport) as (peer,):
-        # What comes meanwhile is answered afterwards.
+        # A message meanwhile is answered afterwards.
         ask(peer, b"wait\nafter\n", b"waiting\n")
         (other,) = room.room
         other.send(b"pushed meanwhile")

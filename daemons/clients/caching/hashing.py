@@ -38,7 +38,7 @@ def md5_shard(word: str, servers: list[str]) -> str:
 
 
 def rendezvous_shard(word: str, servers: list[str]) -> str:
-    """Choose the server whose name and the word together have the highest hash: a new server takes only its share."""
+    """Choose the server by the highest hash of its name and the word together: a new server takes only its share."""
     data = word.encode()
     return max(servers, key=lambda server: hashlib.md5(server.encode() + b"-" + data, usedforsecurity=False).digest())
 

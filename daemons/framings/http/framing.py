@@ -174,7 +174,7 @@ class HTTPDecoder(Decoder):
             held += data[start:]
 
     def _take_one(self, source: bytes | bytearray, start: int) -> tuple[bytes | None, int]:
-        """Return the next message in `source` and its end; None and the end of what was taken, if it is incomplete.
+        """Return the next message in `source` and its end; None and the end of the taken bytes, if it is incomplete.
 
         Raises `FramingError`."""
         if self._body is None:

@@ -17,7 +17,7 @@ from daemons.framings.http.grammar import (
 )
 from daemons.framings.http.refusals import refusal
 
-#: Statuses other than 1xx whose responses never have a body, regardless of the fields (RFC 9112, section 6.3).
+#: Statuses, other than 1xx, of responses that never have a body, regardless of the fields (RFC 9112, section 6.3).
 BODILESS = frozenset((204, 304))
 
 _START = b"HTTP/1."

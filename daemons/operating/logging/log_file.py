@@ -44,7 +44,7 @@ class DropCount:
 def open_log(path: Path) -> int:
     """Open the log file at `path` for appending.  Raises `OSError`, also if root would follow a symbolic link.
 
-    The user of [drop] may own the folder, and decides what is logged: through a link, root would append that to any
+    The user of [drop] may own the folder, and writes the log lines: through a link, root would append them to any
     file of the system."""
     # O_NONBLOCK: open(2) of a FIFO without a reader fails instead of waiting.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK

@@ -1,4 +1,4 @@
-"""The peer of a conversation, as passed to `Service.talk`: what is known about it, and messages pushed to it."""
+"""The peer of a conversation, as passed to `Service.talk`: its address, and messages pushed to it."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Peer:
         return values.popleft() if values else None
 
     def leave(self) -> None:
-        """Refuse further pushes and values, and discard what is left: the conversation has ended."""
+        """Refuse further pushes and values, and discard the earlier ones: the conversation has ended."""
         with self._lock:
             self.gone = True
             self._pushes = self._values = None

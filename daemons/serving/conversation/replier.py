@@ -206,7 +206,7 @@ class Replier:
             return self._fail(failure)
 
     def _continue(self, value: Any) -> bytes:
-        """Pass a message, or the value of a wait, to the talk; return its reply, after what was pushed before."""
+        """Pass a message, or the value of a wait, to the talk; return its reply, after earlier pushes."""
         talk: Any = self._talk  # unlike its annotation says, a service may have returned anything
         binding = self._binding
         try:
@@ -268,7 +268,7 @@ class Replier:
         return TypeError(f"{type(service).__name__}.talk yielded {type(step).__name__}, {advice}")
 
     def _encode_future(self, future: Future[Any]) -> bytes:
-        """Return a reply that has come, after what was pushed before it."""
+        """Return a reply that has come, after earlier pushes."""
         returned, self._returned = self._returned, False
         try:
             result = future.result(timeout=0)

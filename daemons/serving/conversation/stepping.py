@@ -126,7 +126,7 @@ class SteppingConversation(Conversation):
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
     def deliver(self) -> bytes:
-        # What is pushed after the reply that begins TLS must not be sent in clear.
+        # A push after the reply that begins TLS must not be sent in clear.
         return b"" if self.starting_tls else super().deliver()
 
     def secure(self) -> bytes:
@@ -188,7 +188,7 @@ class SteppingConversation(Conversation):
         return super()._encode_future(future)
 
     def _switch(self, step: SwitchFraming) -> bytes:
-        """Change the framing; return what was pushed in the old one, and must precede the reply."""
+        """Change the framing; return the pushes in the old one, which must precede the reply."""
         assert self._peer is not None
         self._binding = self._binding.with_framing(step.framing)
         self._decoder = None

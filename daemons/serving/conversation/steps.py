@@ -1,4 +1,4 @@
-"""What a talk may yield in place of a reply."""
+"""Steps, which a talk may yield in place of replies."""
 
 from __future__ import annotations
 

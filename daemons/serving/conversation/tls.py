@@ -127,7 +127,7 @@ class Secured(ConversationWrapper):
 
     def deliver(self) -> bytes:
         if self._tls is None or self.state in (SHAKING, PENDING, OVER):
-            return b""  # while the state is PENDING, `proceed` sends what was pushed before
+            return b""  # while the state is PENDING, `proceed` sends earlier pushes
         self._queue(self._inner.deliver())
         return self._turn(self._tls)
 

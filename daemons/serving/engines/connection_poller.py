@@ -55,10 +55,10 @@ class ConnectionPoller(Poller):
         self._ended: defaultdict[EventDriven, list[LoopConnection]] = defaultdict(list)
         #: Connections with an unfinished message that are not read from until the memory budget has room.
         self._paused: dict[LoopConnection, None] = {}
-        #: Connections whose talk waits, with the timer of its timeout, if it has one.  Their action handles a reset.
+        #: Connections with a talk that waits, and the timer of its timeout, if any.  Their action handles a reset.
         self._waits: dict[LoopConnection, Timer | None] = {}
         self.draining = False
-        #: Descriptors of connections whose talk went on in this turn, so that they may have unread input.
+        #: Descriptors of connections that may have unread input, since their talk went on in this turn.
         self._resumed: set[int] = set()
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)
@@ -122,7 +122,7 @@ class ConnectionPoller(Poller):
         """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
         for descriptor, connection in list(self.reading_connections.items()):
-            # What was pushed to the peer is sent first.
+            # Pushes to the peer are sent first.
             if descriptor in self._resumed:
                 continue
             if connection.idle and descriptor not in ready and connection.close_after <= now and not connection.pushed:

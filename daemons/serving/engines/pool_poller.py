@@ -74,7 +74,7 @@ class PoolPoller(LoopPoller):
         self.offloading = False
         #: Results from the workers for the leader: connection, reply, whether a message was answered.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
-        #: Connections whose last input had many messages, or was as long as a read: a worker waits for a turn.
+        #: Connections with many messages in their last input, or a whole read of input: a worker waits for a turn.
         self._pipelined: WeakSet[LoopConnection] = WeakSet()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}

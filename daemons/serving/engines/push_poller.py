@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PushPoller(ConnectionPoller):
-    """Poller that sends what was pushed to peers, and continues talks that wait.
+    """Poller that sends pushes, and continues talks that wait.
 
     Both happen in the action of the daemon's waker, so they cost nothing in a turn without them, and all pushes to a
     peer in one turn are sent together."""
@@ -49,7 +49,7 @@ class PushPoller(ConnectionPoller):
         daemon.on_wake.append(self._handle_pushed)
 
     def push(self, connection: LoopConnection) -> None:
-        """Send what was pushed to the peer, or continue its talk that waits, in the next turn.  Thread-safe."""
+        """Send pushes to the peer, or continue its talk that waits, in the next turn.  Thread-safe."""
         with self._push_lock:
             first = not self._pushed
             self._pushed[connection] = None
@@ -68,7 +68,7 @@ class PushPoller(ConnectionPoller):
         if conversation is None or connection.ending is not None or not connection.server.holds(connection):
             return
         if connection.suspended:
-            return  # a worker is serving it; what was pushed is sent with the reply or after it
+            return  # a worker is serving it; pushes are sent with the reply or after it
         if conversation.overflowed:
             self._end(connection, STUCK)
         elif conversation.state == WAITING and connection in self._waits and conversation.ready:

@@ -2,8 +2,8 @@
 
 Otherwise a few peers could hold all places with half messages until their deadlines.  The order is: connections that
 have not sent a complete message (nothing at all, a part, or an unfinished handshake), then those with a part of a later
-message, then idle ones, and last those whose peer takes nothing of its reply.  A connection whose message is being
-answered is never evicted, nor one whose input has not been processed yet.  All have a grace period.
+message, then idle ones, and last those with a peer that takes nothing of its reply.  A connection is never evicted
+while its message is being answered or its input has not been processed yet.  All have a grace period.
 """
 
 from __future__ import annotations

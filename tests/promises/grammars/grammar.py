@@ -38,7 +38,7 @@ class Grammar:
     adversarial: Callable[[int], Mapping[str, bytes]]
     #: Bytes of the largest input that is read before a decision.
     size: int
-    #: Number of unlike inputs in the memory test, whose limit is proportional.
+    #: Number of unlike inputs in the memory test; its limit is proportional.
     count: int = COUNT // 2
 
 

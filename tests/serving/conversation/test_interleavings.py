@@ -1,7 +1,7 @@
 """Pushes, waits and late replies without sockets: calls in any order, against a sequential model.
 
 The model is one byte string: replies in the order in which the talk made them, and pushes in the order in which they
-were accepted.  What comes out must be a prefix of it at any time, and all of it in the end, through every layer."""
+were accepted.  The output must be a prefix of it at any time, and all of it in the end, through every layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.serving.tls_client import ours, theirs
 HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 4242 1060\r\n"
 APOLOGY = b"sorry\n"
 
-#: What a line makes the talk do.
+#: Commands to the talk, each a line.
 DEEDS = (
     *("plain", "own push", "wait", "wait in pieces", "later", "done", "in pieces", "long", "later in pieces"),
     *("raise", "fail later", "cancel", "end", "end later", "overlong" * 20),
@@ -178,7 +178,7 @@ class Plain:
             self.model.push(data)
 
     def take(self, data: bytes) -> None:
-        """Check what a call returned."""
+        """Check the output of a call."""
         assert type(data) is bytes
         if self._tls is None:
             self.got += data

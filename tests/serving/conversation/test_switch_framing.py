@@ -120,7 +120,7 @@ def converse(service: Service, pieces: Iterable[bytes], conversation: Conversati
 
 
 def expected(service: Chameleon, data: bytes) -> Result:
-    """What the conversation must return, by a model: it decodes with fresh decoders, from one byte to the next."""
+    """The expected output, by a model: it decodes with fresh decoders, from one byte to the next."""
     pushes: list[bytes] = []
     framing: Framing = service.framing
 
@@ -438,7 +438,7 @@ def test_switch_as_the_result_of_a_future_is_a_failure() -> None:
     assert str(conversation.failure) == "SwitchFraming was the result of a future; it can only be yielded"
 
 
-# --- what is refused --------------------------------------------------------------------------------
+# --- refused steps --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ PLACES = 2
 #: Number of times that a stream takes a place.  Each listener must serve at least a third of its fair share.
 TAKEN = 240
 
-#: Engines whose turns can be taken in the thread of the test.
+#: Engines that take their turns in the thread of the test.
 each_engine = pytest.mark.parametrize("engine", ["one", "threads", "loop"])
 
 #: The first listener would win.

@@ -44,7 +44,7 @@ LOOP = (
         6,
     ),
     Mutation("no check after a reply", LoopPoller, "_after_reply", "if conversation.pushed:", "if False:", 8),
-    Mutation("a push wakes nobody", LoopPoller, "push", "self.wake()", "pass"),
+    Mutation("a push does not wake the leader", LoopPoller, "push", "self.wake()", "pass"),
     Mutation(
         "no check when a wait begins",
         LoopPoller,

@@ -1,4 +1,4 @@
-"""The simulated run of daemons whose services push, wait, and reply later."""
+"""The simulated run of daemons with services that push, wait, and reply later."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class PushWorld(World):
 
 
 class PushPoolWorld(PushWorld, PoolWorld):
-    """As `PoolWorld`, with another thread that pushes, whose steps are interleaved with the others."""
+    """As `PoolWorld`, with another thread that pushes; its steps are interleaved with the others."""
 
     exact = False
 

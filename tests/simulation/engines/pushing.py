@@ -1,4 +1,4 @@
-"""A service of the simulation whose talk pushes, waits, and replies later.
+"""A service of the simulation: its talk pushes, waits, and replies later.
 
 The reply to a line depends on the line and its number alone, so the sequential reply is known.  A push is a line of its
 own that begins with ``+``.
@@ -23,7 +23,7 @@ TIMEOUTS = (0.0, 0.01, 0.3, 2.0, None)
 
 
 def deed_of(line: bytes) -> int:
-    """Return what the talk does for a line."""
+    """Return the action of the talk for a line."""
     if line.startswith(BUG) or line == QUIT + b"\n":
         return PLAIN
     return LATER if line.startswith(QUIT) else zlib.crc32(line) % 8
@@ -128,7 +128,7 @@ class PushingGreeting(Pushing):
 
 
 class Ledger:
-    """What was pushed to one peer."""
+    """The pushes to one peer."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -161,7 +161,7 @@ class Ledger:
         return self.accepted - self.peer.pushed
 
     def faults_of(self, lines: Iterator[bytes]) -> Iterator[str]:
-        """Return what is wrong with the pushes that a client has received."""
+        """Return the first fault in the pushes that a client has received, or an empty string."""
         numbers: dict[int, int] = {}
         for line in lines:
             fields = line[1:-1].split(b" ")
