@@ -39,6 +39,8 @@ class Pusher:
         self._held = True
         #: Bytes that the socket has not taken.
         self._unsent = b""
+        #: Whether a thread has called `notify` since the last attempt to send began.
+        self._again = False
         #: Set when there may be something to do for a talk that waits.
         self._notified = threading.Event()
 
@@ -90,6 +92,9 @@ class Pusher:
     def notify(self) -> None:
         """Send pushes, unless another thread is about to; continue a talk that waits.  Does not block."""
         conversation = self._conversation
+        # Set before the attempt to get the lock: if that fails, its holder sees it after the release.  Otherwise the
+        # only event for a writable socket, in the daemon's thread, could come while this lock is still held.
+        self._again = True
         # A connection that was cut takes nothing more.
         while (
             (conversation.pushed or self._unsent)
@@ -97,10 +102,11 @@ class Pusher:
             and self._lock.acquire(blocking=False)
         ):
             try:
+                self._again = False
                 self._send()
             finally:
                 self._lock.release()
-            if self._unsent:
+            if self._unsent and not self._again:
                 break
         self._notified.set()
         if conversation.overflowed and self._connection.ending is None:

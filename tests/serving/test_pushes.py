@@ -323,3 +323,26 @@ def test_push_to_a_peer_paused_by_the_memory_budget_arrives_when_it_is_resumed(e
         oldest.sendall(b"\n")
         hear(oldest, b"pushed\n" + half + b"\n")
         hear(paused, b"pushed\n")
+
+
+def test_socket_that_is_writable_at_once_is_sent_the_rest(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon's thread may handle the event while the pushing thread, which waits for it, holds the lock."""
+    running, room = started("threads", limits=Limits(outbox=10**8))
+    push = b"x" * 10**7
+    received: list[bytes] = []
+    with opened(running, "tcp") as (peer,):
+        ask(peer, b"hello\n", b"hello\n")
+        assert running.server.daemon is not None
+
+        def call_at_once(source: object, action: Callable[[], None]) -> None:
+            # Nothing else reports that the socket is writable again.
+            received.append(peer.recv(10**6))
+            event = threading.Thread(target=action)
+            event.start()
+            event.join()
+
+        monkeypatch.setattr(running.server.daemon.poller, "call_when_writable", call_at_once)
+        room.push(push)
+        begin = b"".join(received)
+        assert push.startswith(begin)
+        hear(peer, push[len(begin) :] + b"\n")
